@@ -1,0 +1,1 @@
+"""Whole experiments: the other stages run as processes, in order, with clean-up."""

@@ -1,0 +1,186 @@
+"""How fast each server is on the same models and cores, and how far from its limit: docs/serving-performance.md.
+
+`python -m experiment.serving_performance --model cnn,identity` measures each model, one server at a time: the servable in process
+(the limit), TorchServe `default` and `tuned`, the embedded server, ONNX Runtime behind the same transport for reference, and
+the real TensorFlow Serving where `--subjects` names it. For each protocol, encoding and number of rows a request: throughput of
+a closed loop, p50 and p99 at half of it (open loop), the server's CPU a request and its memory. Every figure of the page comes
+from this run; a measurement that the load suite calls INVALID is marked, with all reasons in results/<run>/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from experiment import serving_page
+from faceoff import cli, endpoints, environment, presets, processes, progress, servables
+from faceoff.errors import InvalidError, StageError, UsageError
+from faceoff.store import Store, write_atomic
+from serving import state
+from serving.placement import choose_cores
+from serving.servers import server_class
+from serving.status import usage
+
+PROFILES = {1: "serving"}  # rows a request to load profile; any other number of rows
+MANY_ROWS = "serving-rows"
+LIMITS = {"handler": "mar-eager", "savedmodel": "saved_model", "onnx": "onnx"}  # kinds of serving.inprocess, formats of export
+ENCODINGS = {"torchserve": (("rest", "json"), ("rest", "raw"), ("grpc", "tensor"))}
+TF_ENCODINGS = (("rest", "json"), ("grpc", "tensor"))
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything, write the record and the page; returns the ratio of tuned to default for each model."""
+    models = cli.comma_list(args.model)
+    for model in models:
+        presets.model(model)
+    store = cli.store(args)
+    if state.read(store):
+        raise UsageError(f"servers are deployed from {store.artifacts}: run make undeploy first, so that one runs at a time")
+    rows = [int(text) for text in cli.comma_list(args.rows) if text.isdecimal() and int(text) > 0]
+    if not rows:
+        raise UsageError(f"--rows {args.rows}: expected integers of at least 1, with commas between")
+    subjects = [(server, tuning or "default") for server, _, tuning in (s.partition(":") for s in cli.comma_list(args.subjects))]
+    for server, tuning in subjects:
+        server_class(server).settings(tuning)
+    cores = choose_cores(args.cores, share=False)
+    artifacts = {model: _artifacts(store, model, args.version) for model in models}
+    record: dict[str, Any] = {
+        "version": args.version,
+        "command": "python -m experiment.serving_performance " + " ".join(sys.argv[1:]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment.record(),
+        "load_average_before": float(Path("/proc/loadavg").read_text(encoding="utf-8").split()[0]),
+        "cores": list(cores),
+        "models": [],
+    }
+    path = store.run_dir(args.run) / "serving_performance.json"
+    for model in models:  # written after each, so that what was measured is not lost with what was not
+        record["models"].append(_model(store, args, model, artifacts[model], subjects=subjects, rows=rows, cores=cores))
+        write_atomic(path, json.dumps(record, indent=2) + "\n")
+        if args.page:
+            write_atomic(Path(args.page), serving_page.render(record))
+            progress.say(f"wrote {args.page}, with {model}")
+    return {"record": str(path), "page": args.page, "ratios": {about["model"]: about["ratios"] for about in record["models"]}}
+
+
+def _artifacts(store: Store, model: str, version: int) -> dict[str, Path]:
+    """What is called in process, by the kinds of serving.inprocess. Raises MissingStageError."""
+    return {kind: servables.read_verified(store, model, version, form)[0] for kind, form in LIMITS.items()}
+
+
+def _model(
+    store: Store,
+    args: argparse.Namespace,
+    model: str,
+    artifacts: dict[str, Path],
+    *,
+    subjects: list[tuple[str, str]],
+    rows: list[int],
+    cores: tuple[int, ...],
+) -> dict[str, Any]:
+    """One model: its limits in process, then every server."""
+    roots = ("--artifacts", str(store.artifacts), "--results", str(store.results))
+    limits = {}
+    for kind, artifact in artifacts.items():
+        progress.say(f"\n== {model} in process: {artifact}")
+        options = ("--kind", kind, "--artifact", str(artifact), "--model", model, "--cores", _text(cores))
+        shapes = ",".join(dict.fromkeys(["1x1", "16x1", *(f"1x{number}" for number in rows)]))
+        limits[kind] = processes.run_stage("serving.inprocess", *options, "--shapes", shapes, *roots)
+    measured = []
+    for subject in subjects:
+        measured += _subject(store, args, model, subject, rows=rows, cores=_text(cores), roots=roots)
+    return {"model": model, "limits": limits, "measured": measured, "ratios": serving_page.ratios(measured)}
+
+
+def _subject(
+    store: Store,
+    args: argparse.Namespace,
+    name: str,
+    subject: tuple[str, str],
+    *,
+    rows: list[int],
+    cores: str,
+    roots: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """Deploy one server with one tuning, alone; measure all its combinations, stop it."""
+    server, tuning = subject
+    progress.say(f"\n== {name} on {server}, {tuning}")
+    model = ("--model", name, "--version", str(args.version))
+    options = ("--servers", server, "--tuning", tuning, "--ports", "free", "--cores", cores)
+    found = []
+    try:
+        processes.run_stage("serving.deploy", *model, *options, *roots)
+        for number in rows:
+            for protocol, encoding in ENCODINGS.get(server, TF_ENCODINGS):
+                entry = _combination(store, args, rows=number, protocol=protocol, encoding=encoding, common=(*model, *roots))
+                found.append({"server": server, "tuning": tuning, "rows": number, **entry})
+    finally:
+        processes.run_stage("serving.undeploy", *roots)
+    return found
+
+
+def _combination(
+    store: Store, args: argparse.Namespace, *, rows: int, protocol: str, encoding: str, common: tuple[str, ...]
+) -> dict[str, Any]:
+    """One protocol, encoding and number of rows of the deployed server: the load suite's figures, CPU and memory."""
+    (endpoint,) = endpoints.read(store)
+    (owned,) = state.read(store)
+    kind = server_class(endpoint.server)
+    run = f"{args.run}-{endpoint.model}-{endpoint.server}-{endpoint.settings['tuning']}-{protocol}-{encoding}-{rows}"
+    before, cpu_before = kind.metrics(endpoint), usage(owned)["cpu_s"]
+    load = ("--profile", PROFILES.get(rows, MANY_ROWS), "--scenarios", "closed,server", "--protocols", protocol)
+    try:
+        processes.run_stage("loadtest.run", *load, "--encodings", encoding, "--rows", str(rows), "--run", run, *common)
+    except StageError as error:
+        if error.exit_code != InvalidError.exit_code:
+            raise
+    used, happened = usage(owned), kind.metrics(endpoint).since(before)
+    summary = json.loads((store.run_dir(run) / "summary.json").read_text(encoding="utf-8"))
+    by_scenario = {measurement["scenario"]: measurement for measurement in summary["measurements"]}
+    closed, half = by_scenario["closed"], by_scenario.get("server")
+    cpu_s = used["cpu_s"] - cpu_before
+    return {
+        "protocol": protocol,
+        "encoding": encoding,
+        "connections": closed["load"]["value"],
+        "throughput_rps": closed["throughput_rps"],
+        "half_load_rps": half["load"]["value"] if half else None,
+        "latency_ms": half["latency_ms"] if half else None,
+        "cpu_us_per_request": 1e6 * cpu_s / happened.requests if happened.requests else None,
+        "queue_ms": happened.queue_ms,
+        "compute_ms": happened.compute_ms,
+        "rss_mib": used["rss_mib"],
+        "num_wrong": sum(m["num_wrong"] for m in summary["measurements"]),
+        "num_errors": sum(m["num_errors"] for m in summary["measurements"]),
+        "invalid": [name for name, m in by_scenario.items() if not m["valid"]],
+        "implementation": endpoint.implementation,
+        "settings": endpoint.settings,
+        "run": run,
+    }
+
+
+def _text(cores: tuple[int, ...]) -> str:
+    return ",".join(map(str, cores))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m experiment.serving_performance`."""
+    parser = cli.Parser(prog="python -m experiment.serving_performance", description=__doc__)
+    parser.add_argument("--model", default="cnn,identity", help="comma list of names from presets/models (default: %(default)s)")
+    parser.add_argument("--version", type=cli.positive_int, default=1, help="version of the servables (default: %(default)s)")
+    subjects = "torchserve:default,torchserve:tuned,tfserving-embedded:tuned,onnxruntime:tuned"
+    parser.add_argument("--subjects", default=subjects, help="comma list of SERVER:TUNING (default: %(default)s)")
+    parser.add_argument("--rows", default="1,32", help="comma list of rows a request (default: %(default)s)")
+    parser.add_argument("--cores", default="", help="cores of the servers, like 0-2,4 (default: all but the generator's)")
+    parser.add_argument("--run", default="serving-performance", help="name of the run (default: %(default)s)")
+    parser.add_argument("--page", default="docs/serving-performance.md", help="the page to write (default: %(default)s)")
+    parser.add_store()
+    return cli.run(parser, measure, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""From a checkpoint to servables, each refused unless it computes the golden outputs."""

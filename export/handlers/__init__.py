@@ -1,0 +1,1 @@
+"""Sources that are packed into a .mar and run inside a TorchServe worker, not here."""

@@ -1,0 +1,256 @@
+"""What measures more than one load: `max_qps` finds the highest rate that meets the SLO, `sweep` walks a grid.
+
+max_qps brackets and bisects. A rate is judged by how many of its requests are over the SLO (failed, wrong or slower): a short
+window first, whose verdict counts when a binomial test at 99% confidence is sure (MLPerf LoadGen's early stopping), else
+a whole one, which is cut off as soon as it cannot pass any more and otherwise speaks by its percentile. All rates meet the same
+arrivals, scaled, so that one that is higher is harder. The rate found is measured again with a fresh seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from faceoff import progress
+from loadtest import schedules
+from loadtest.measurement import Measurement
+
+if TYPE_CHECKING:
+    from loadtest.measure import Session
+
+CONFIDENCE = 0.99
+RESOLUTION = 1.01  # the bracket that is narrow enough
+BRACKET_FACTOR = 1.5
+MAX_POINTS = 32
+SHORT_FRACTION = 4  # the short window is a fourth of the whole one
+START_FRACTION = 0.7  # of the closed throughput
+CONFIRM_STEP = 0.98
+MIN_SLOS = 20  # a window lasts at least so many SLOs: a rate 5% above what the server bears is over the SLO within it
+MAX_CONFIRMATIONS = 3
+SWEEP_FRACTIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the closed throughput
+SWEEP_CONNECTIONS = (1, 2, 4, 8, 16, 32, 64)
+KNEE_FRACTION = 0.95  # a throughput below this part of the rate is beyond the knee
+_CONFIRM_SEED = 1_000_003
+
+
+def verdict(num: int, over: int, allowed: float) -> bool | None:
+    """Whether a true fraction of over-SLO requests of at most `allowed` is certain (True) or excluded (False).
+
+    One-sided binomial tests at `CONFIDENCE`. None: so many requests cannot tell.
+    """
+    from scipy.stats import binom
+
+    if binom.cdf(over, num, allowed) <= 1 - CONFIDENCE:
+        return True
+    return False if binom.sf(over - 1, num, allowed) <= 1 - CONFIDENCE else None
+
+
+def short(num_requests: int) -> int:
+    """The size of the window that is tried first; at least what no over-SLO request at all is enough of."""
+    return min(num_requests, max(num_requests // SHORT_FRACTION, 500))
+
+
+def most_over(num_requests: int, allowed: float) -> int:
+    """How many over-SLO requests the percentile can bear: the nearest rank stays within the SLO."""
+    return num_requests - max(1, math.ceil(round((1 - allowed) * num_requests, 9)))
+
+
+def highest(passes: Callable[[float], bool], start: float, probes: int | None = None) -> float | None:
+    """The highest rate that passes, within `RESOLUTION`, or the highest of `probes` rates; None when these (`MAX_POINTS` at
+    most) did not find one that passes and one that fails.
+    """
+    low, high, rate = 0.0, math.inf, start
+    for _ in range(min(probes or MAX_POINTS, MAX_POINTS)):
+        if passes(rate):
+            low = rate
+        else:
+            high = rate
+        if low > 0 and high / low <= RESOLUTION:
+            return low
+        rate = low * BRACKET_FACTOR if high == math.inf else high / BRACKET_FACTOR if low == 0 else math.sqrt(low * high)
+    return low if probes and 0 < low < high < math.inf else None
+
+
+def confirmed_rate(found: float, counts_of: Callable[[float, int], tuple[int, int]], allowed: float) -> float | None:
+    """The rate that a fresh seed does not refute, going down a little after each refutation; None after the last.
+
+    `counts_of(rate, number)` measures confirmation `number`: its requests, and how many are over the SLO.
+    """
+    for number in range(MAX_CONFIRMATIONS):
+        rate = found * CONFIRM_STEP**number
+        num, over = counts_of(rate, number)
+        if verdict(num, over, allowed) is not False:
+            return rate
+    return None
+
+
+def confirmation_seed(seed: int, number: int) -> int:
+    """A seed that no search uses."""
+    return seed + _CONFIRM_SEED + number
+
+
+def least(rate: float, slo_ms: float) -> int:
+    """The requests of `MIN_SLOS`. In a shorter window the queue of an overloaded server has no time to reach the SLO."""
+    return math.ceil(MIN_SLOS * slo_ms / 1000 * rate)
+
+
+def judged(
+    over_of: Callable[[int, int | None], int], num_requests: int, allowed: float, at_least: int = 1
+) -> tuple[bool, str, int, int]:
+    """Judge one rate: whether it passes, by what, and the window's requests and over-SLO count that said so.
+
+    `over_of(num, limit)` measures a window of `num` requests, which may end once more than `limit` are over.
+    No window has fewer than `at_least`.
+    """
+    num_requests = max(num_requests, at_least)
+    first = max(short(num_requests), at_least)
+    if first < num_requests:
+        over = over_of(first, most_over(num_requests, allowed))
+        sure = verdict(first, over, allowed)
+        if sure is not None:
+            return sure, "binomial", first, over
+    limit = most_over(num_requests, allowed)
+    over = over_of(num_requests, limit)
+    return over <= limit, "percentile", num_requests, over
+
+
+@dataclass(kw_only=True)
+class _Search:
+    """The points of one search, in order."""
+
+    session: Session
+    scratch: Measurement
+    allowed: float
+    num_requests: int
+    until: float = 0.0
+    points: list[dict[str, Any]] = field(default_factory=list)
+
+    def passes(self, rate: float) -> bool:
+        """Measure one rate. Raises TimeoutError when the time for the search is over."""
+        if time.monotonic() > self.until:
+            raise TimeoutError
+        plan, flags = self.session.plan, []
+
+        def over_of(num: int, limit: int | None) -> int:
+            schedule = schedules.make(
+                seed=plan.options.seed,
+                scenario="max_qps",
+                window=0,
+                num_requests=num,
+                num_payloads=self.session.num_payloads,
+                rate=rate,
+            )
+            slo_ns = round(plan.slo_ms * 1e6)
+            attempt, rows = self.session.window(
+                self.scratch, schedule, len(self.points), limit=None if limit is None else (slo_ns, limit)
+            )
+            flags.extend(attempt.flags)
+            late = (rows.done_ns - rows.scheduled_ns) > slo_ns
+            return int(np.count_nonzero(~rows.ok | (rows.correct == 0) | late))
+
+        found, by, num, over = judged(over_of, self.num_requests, self.allowed, least(rate, plan.slo_ms))
+        point = {"rate": rate, "passed": found, "by": by, "num_requests": num, "num_over": over, "flags": flags}
+        self.points.append(point)
+        progress.say(f"max_qps: {rate:.1f} req/s {'passes' if found else 'fails'} ({over} of {num} over the SLO, {by})")
+        return found
+
+
+def max_qps(session: Session) -> Generator[Measurement, None, None]:
+    """Search, then confirm with a fresh seed; the confirmation is the measurement."""
+    plan = session.plan
+    start = START_FRACTION * session.closed_rps or plan.rate or 0.0  # closed's throughput, where it was measured, knows best
+    allowed = 1 - plan.options.percentile / 100
+    search = _Search(
+        session=session,
+        scratch=session.prepare("max_qps", start),
+        allowed=allowed,
+        num_requests=plan.num_requests if plan.duration_s is None else max(1, round(start * plan.duration_s)),
+        until=time.monotonic() + plan.search_s,
+    )
+    found, why = None, "no rate was found that meets the SLO beside one that does not"
+    try:
+        found = highest(search.passes, start, plan.options.probes) if start > 0 else None
+    except TimeoutError:
+        why = f"it did not end within {plan.search_s:.0f} s"
+    record: dict[str, Any] = {
+        "slo_ms": plan.slo_ms,
+        "percentile": plan.options.percentile,
+        "found": found,
+        "max_qps": None,
+        "confirmed": False,
+        "confirmations": [],
+        "bracket": bracket(search.points),
+        "points": search.points,
+    }
+    measurement = session.prepare("max_qps", found or start)
+    if found is None:
+        measurement.aborted = f"search: {why}"
+        measurement.search = record
+        yield session.measured(measurement)
+        return
+
+    def counts_of(rate: float, number: int) -> tuple[int, int]:
+        nonlocal measurement
+        measurement = session.prepare("max_qps", rate)
+        measurement.search = record
+        num_requests = max(search.num_requests, least(rate, plan.slo_ms))
+        session.measured(measurement, seed=confirmation_seed(plan.options.seed, number), one_piece=num_requests)
+        assert measurement.figures is not None
+        num = max(1, measurement.num_expected)
+        over = num - measurement.figures.num_good
+        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over})
+        return num, over
+
+    rate = confirmed_rate(found, counts_of, allowed)
+    record["confirmed"] = rate is not None
+    measurement.reasons = [reason for reason in measurement.reasons if not reason.startswith("search:")] + reasons(measurement)
+    if not measurement.reasons:
+        record["max_qps"] = rate
+    yield measurement
+
+
+def bracket(points: list[dict[str, Any]]) -> list[float | None]:
+    """The highest rate that passed and the lowest that failed: as near as the search came."""
+    passed = [point["rate"] for point in points if point["passed"]]
+    failed = [point["rate"] for point in points if not point["passed"]]
+    return [max(passed, default=None), min(failed, default=None)]
+
+
+def reasons(measurement: Measurement) -> list[str]:
+    """What a search adds to the guard's reasons."""
+    record = measurement.search
+    if record is None or record["found"] is None:
+        return []
+    found = []
+    flagged = [point for point in record["points"] if point["flags"]]
+    if flagged:
+        found.append(
+            f"search: {len(flagged)} of {len(record['points'])} rates stayed flagged, first {flagged[0]['rate']:.1f} "
+            f"requests/s: {flagged[0]['flags'][0]}"
+        )
+    if not record["confirmed"]:
+        found.append(f"search: {len(record['confirmations'])} confirmations with fresh seeds missed the SLO")
+    return found
+
+
+def sweep(session: Session) -> Generator[Measurement, None, None]:
+    """One measurement a point. A grid of our own ends behind the second point beyond the knee."""
+    plan = session.plan
+    if plan.options.sweep_connections or (not plan.sweep and plan.rate is None and session.closed_rps <= 0):
+        for value in plan.sweep or SWEEP_CONNECTIONS:
+            yield session.measured(session.prepare("sweep", 0.0, label=f"-c{value:.0f}", connections=int(value)))
+        return
+    full = plan.rate if plan.rate is not None else session.closed_rps
+    rates = plan.sweep or tuple(fraction * full for fraction in SWEEP_FRACTIONS)
+    beyond = 0
+    for number, rate in enumerate(rates):
+        measurement = session.measured(session.prepare("sweep", rate, label=f"-{number + 1}"))
+        yield measurement
+        beyond += measurement.throughput_rps < KNEE_FRACTION * rate
+        if beyond >= 2 and not plan.sweep:
+            return

@@ -1,0 +1,107 @@
+"""What is measured: an address, a pool of encoded requests, and what tells a right answer from a wrong one."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from faceoff.endpoints import Endpoint
+from faceoff.errors import UsageError
+from faceoff.golden import Golden
+from faceoff.signature import Signature
+from loadtest.answers import Problem, against_golden
+from serving.protocols import codec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The distinct requests, as bytes. `encode_us` is what encoding one took, median, in microseconds."""
+
+    payloads: tuple[bytes, ...]
+    encode_us: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One server over one protocol in one encoding, and the scenarios it is measured in.
+
+    `pool` encodes the requests (before any clock starts); `problem` None: no answer is judged. `rate` and
+    `rows` beyond 1 are part of its name.
+    """
+
+    endpoint: Endpoint
+    protocol: str
+    encoding: str
+    host: str
+    port: int
+    path: str
+    content_type: str
+    pool: Callable[[], Pool]
+    problem: Problem | None
+    scenarios: tuple[str, ...] = ()
+    num_rows: int = 1
+
+    @property
+    def name(self) -> str:
+        """E.g. torchserve-rest-json, or torchserve-rest-json-8rows."""
+        rows = "" if self.num_rows == 1 else f"-{self.num_rows}rows"
+        return f"{self.endpoint.server}-{self.protocol}-{self.encoding}{rows}"
+
+
+def deployed(
+    endpoint: Endpoint,
+    signature: Signature,
+    golden: Golden,
+    *,
+    protocol: str,
+    encoding: str,
+    tolerance: float,
+    num_rows: int,
+    scenarios: tuple[str, ...],
+) -> Target:
+    """A target of an endpoint that deploy started. Raises UsageError for an encoding that it does not speak."""
+    chosen = codec(endpoint, signature, protocol, encoding)
+    host, port = loopback(chosen.route.target)
+
+    def pool() -> Pool:
+        payloads, costs = [], []
+        for row in range(golden.num_rows):
+            inputs = golden.rows(row, num_rows).inputs
+            before = time.perf_counter_ns()
+            payloads.append(chosen.encode(inputs))
+            costs.append(time.perf_counter_ns() - before)
+        return Pool(payloads=tuple(payloads), encode_us=sorted(costs)[len(costs) // 2] / 1000)
+
+    return Target(
+        endpoint=endpoint,
+        protocol=protocol,
+        encoding=chosen.encoding,
+        host=host,
+        port=port,
+        path=chosen.route.path,
+        content_type=chosen.route.content_type,
+        pool=pool,
+        problem=against_golden(chosen, golden, tolerance, num_rows),
+        scenarios=scenarios,
+        num_rows=num_rows,
+    )
+
+
+def loopback(target: str) -> tuple[str, int]:
+    """Host and port of `host:port`. Raises UsageError for a host that is not this machine's loopback."""
+    parts = urlsplit(f"//{target}")
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise UsageError(f"target {target!r}: {error}; expected host:port") from error
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local or not port:
+        raise UsageError(f"target {target!r}: expected a port on loopback (127.0.0.1); load is sent nowhere else")
+    return host, port

@@ -1,0 +1,1 @@
+"""Servers whose behaviour is known exactly, and what a perfect instrument would report of them."""

@@ -1,0 +1,1 @@
+"""Arrays in, Plotly figures out. Colours of text, grid and background belong to the page (templates/plots.js)."""

@@ -1,0 +1,140 @@
+"""Training, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from report import formats, identity
+from report.figures import base
+from report.figures import training as figures
+from report.page import Block, Cell, Column, Notice, Plot, Section, Table, Text
+from report.records import Run, reading
+from report.sections import studies
+
+APART = 1e-4  # training's own line: losses further apart than this count as parted
+MODES = {"function": "tf.function", "xla": "tf.function, XLA", "compile": "torch.compile"}
+
+
+def section(run: Run) -> Section:
+    """Build the section from the training records of both frameworks."""
+    sides: dict[str, dict[str, Any]] = {}
+    blocks: list[Block] = []
+    for key in identity.FRAMEWORKS:
+        record = run.get(f"train_{key}")
+        if record is None:
+            title = f"No training record of {identity.FRAMEWORKS[key]}"
+            blocks.append(Notice(title=title, text=run.missing(f"train_{key}"), tone="warn"))
+        else:
+            sides[key] = record
+    if sides:
+        training = run.get("training")
+        if training:
+            with reading(run.path("training"), "make train"):
+                blocks.append(Text(text=_story(training)))
+        with reading(run.path(f"train_{next(iter(sides))}"), "make train"):
+            blocks += [_table(sides, training), *_plots(sides)]
+    blocks += studies.blocks(run)
+    return Section(id="training", title="Training, side by side", short="Training", blocks=blocks)
+
+
+def _story(training: dict[str, Any]) -> str:
+    metrics, config = training["metrics"], training["config"]
+    steps, apart = int(metrics["num_steps"]), metrics["first_step_apart"]
+    optimizer, lockstep = config["optimizer"], metrics["lockstep"]
+    label = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}.get(optimizer["name"], optimizer["name"])
+    momentum = f" and momentum {optimizer['momentum']:g}" if optimizer["name"] == "sgd" else ""
+    recipe = (
+        f"In lock-step: {formats.plural(steps, 'step')} of {config['preset']['training']['batch_size']} examples, {label} with "
+        f"learning rate {optimizer['learning_rate']:g}{momentum}, {config['precision']}, profile `{config['profile']}`, "
+        f"seed {config['seed']}, each framework alone in its own process. The stated bound for the difference of the losses is "
+        f"{formats.small(lockstep['bound'])}."
+    )
+    largest = formats.small(metrics["max_abs_loss_difference"])
+    if apart is None:
+        return f"{recipe} The losses never part by more than {formats.small(APART)}; at most they are {largest} apart."
+    exact = lockstep.get("float64")
+    proof = (
+        f"That it is rounding, the same training in float64 shows: there they differ by at most "
+        f"{formats.small(exact['max_abs_loss_difference'])}. "
+        if exact
+        else ""
+    )
+    return (
+        f"{recipe} The losses stay within {formats.small(APART)} of each other until step {int(apart) + 1}, where rounding "
+        f"differences have grown past it; at most they are {largest} apart. {proof}Whether both arrive at an equally good model, "
+        f"the accuracy below says."
+    )
+
+
+def _table(sides: dict[str, dict[str, Any]], training: dict[str, Any] | None) -> Table:
+    served = (training or {}).get("metrics", {}).get("served_accuracy", {})
+    get: list[tuple[str, Callable[[str, dict[str, Any]], str]]] = [
+        ("Version", lambda _, r: str(r["version"])),
+        ("Mode", lambda _, r: MODES.get(r["mode"], str(r["mode"]))),
+        ("Device, threads", lambda _, r: f"{r['device']}, {r['threads']}"),
+        ("Parameters", lambda _, r: formats.count(r["num_parameters"])),
+        ("Import of the framework", lambda _, r: formats.seconds(r["import_s"])),
+        ("First step (compiles, allocates)", lambda _, r: formats.milliseconds(r["first_step_ms"])),
+        ("All other steps", lambda _, r: formats.seconds(r["training_s"])),
+        ("One step, median", lambda _, r: formats.milliseconds(float(np.median(r["step_ms"][1:])))),
+        ("One step, p99", lambda _, r: formats.milliseconds(float(np.quantile(r["step_ms"][1:], 0.99)))),
+        ("Peak memory (RSS)", lambda _, r: formats.size(r["peak_rss_bytes"])),
+        ("Peak GPU memory", lambda _, r: formats.size(r["peak_gpu_bytes"]) if r["peak_gpu_bytes"] is not None else "no GPU used"),
+        ("Last loss", lambda _, r: formats.number(r["losses"][-1])),
+        ("Test accuracy, own weights", lambda _, r: formats.percent(r["test_accuracy"])),
+        ("Test accuracy, served weights", lambda key, _: formats.percent(served.get(key))),
+    ]
+    return Table(
+        caption="What each framework needed and where it arrived",
+        columns=(Column(title=""), *(Column(title=identity.framework(key).label, numeric=True) for key in sides)),
+        rows=[(Cell(text=name), *(Cell(text=read(key, record)) for key, record in sides.items())) for name, read in get],
+        note="One training on each side: times of one run, without intervals. Peak memory includes the framework itself.",
+    )
+
+
+def _plots(sides: dict[str, dict[str, Any]]) -> list[Plot]:
+    curves = {key: np.asarray(record["losses"], dtype=np.float64) for key, record in sides.items()}
+    times = {key: np.asarray(record["step_ms"], dtype=np.float64) for key, record in sides.items()}
+    legend = [identity.framework(key) for key in sides]
+    longest = max(len(values) for values in curves.values())
+    thinned = (
+        f" Of {formats.count(longest)} steps {formats.count(base.MAX_POINTS)} evenly spread ones are drawn."
+        if longest > base.MAX_POINTS
+        else ""
+    )
+    both = (
+        " Below, how far apart they are, on a log axis; the dotted line is where they count as parted."
+        " An exact match has no place on a log axis and is left out."
+        if len(sides) == 2
+        else ""
+    )
+    medians = formats.listed(
+        [f"{identity.framework(k).label} {formats.milliseconds(float(np.median(v[1:])))}" for k, v in times.items()]
+    )
+    return [
+        Plot(
+            id="plot-losses",
+            title="Loss of every step",
+            figure=figures.losses(curves, APART),
+            label="Training loss against optimizer step: "
+            + formats.listed([f"{identity.framework(k).label} from {v[0]:.3f} to {v[-1]:.3f}" for k, v in curves.items()]),
+            caption=f"Cross-entropy on the same batches. Where one curve hides the other they are equal.{both}{thinned}",
+            legend=legend,
+        ),
+        Plot(
+            id="plot-steps",
+            title="Time of a step",
+            figure=figures.step_times(times),
+            label=f"Box plots of step times on a log axis; medians: {medians}.",
+            caption="Every step but the first; boxes span the quartiles, the line is the median. Log axis, ms."
+            + (
+                f" At most {formats.count(base.MAX_POINTS // 2)} steps a side, evenly spread, are drawn."
+                if longest > base.MAX_POINTS // 2
+                else ""
+            ),
+            legend=legend,
+        ),
+    ]

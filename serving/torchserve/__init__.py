@@ -1,0 +1,1 @@
+"""TorchServe: its configuration, its life as a process, and the stubs of its gRPC API."""

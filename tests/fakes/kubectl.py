@@ -1,0 +1,91 @@
+# ruff: noqa: T201
+"""A kubectl for tests of TARGET=k8s where there is no cluster: `KUBECTL=` points at a script that starts this.
+
+It knows exactly the command lines that serving/containers_k8s.py may send, in the shape that the real one takes, and ends with 64
+for any other. What is applied is rendered by the real kubectl; what is streamed in is kept; port-forward really forwards, to the
+servers that FAKE_KUBECTL names, a JSON file: {"log", "kept", "context", "forward": {"deployment/x": {"8080": port}}, "fail"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+NAMESPACE = "--namespace=faceoff"
+
+
+def main(argv: list[str]) -> int:
+    settings = json.loads(Path(os.environ["FAKE_KUBECTL"]).read_text())
+    with Path(settings["log"]).open("a") as log:
+        log.write(json.dumps(argv) + "\n")
+    if settings.get("fail") and settings["fail"] in argv:
+        print("error: made to fail", file=sys.stderr)
+        return 1
+    return answer(argv, settings)
+
+
+def answer(argv: list[str], settings: dict) -> int:
+    kept = Path(settings["kept"])
+    match argv:
+        case ["config", "current-context"]:
+            print(settings["context"])
+        case ["apply", "-k", folder]:
+            real = Path(sys.executable).parent / "kubectl"
+            done = subprocess.run([str(real), "kustomize", folder], capture_output=True, check=False)
+            sys.stderr.buffer.write(done.stderr)
+            (kept / "applied.yaml").write_bytes(done.stdout)
+            return done.returncode
+        case ["delete", "--ignore-not-found", timeout, "-k", folder] if timeout.startswith("--timeout="):
+            return 0 if Path(folder, "kustomization.yaml").exists() else 1
+        case [n, "rollout", "status", target, timeout] if n == NAMESPACE and timeout.startswith("--timeout="):
+            print(f"{target.removeprefix('deployment/')} successfully rolled out")
+        case [n, "exec", "deployment/models", "--", "mkdir", "-p", _] if n == NAMESPACE:
+            pass
+        case [n, "exec", "-i", "deployment/models", "--", "tar", "-xf", "-", "-C", _] if n == NAMESPACE:
+            (kept / "models.tar").write_bytes(sys.stdin.buffer.read())
+        case [n, "exec", target, "--", *asks] if n == NAMESPACE and asks:
+            print(f"what runs in {target}")
+        case [n, "port-forward", "--address=127.0.0.1", target, *pairs] if n == NAMESPACE and pairs:
+            forward([(int(here), settings["forward"][target][there]) for here, there in (pair.split(":") for pair in pairs)])
+        case [n, "get" | "logs", what, *_] if n == NAMESPACE:
+            print(f"the fake's {what}")
+        case _:
+            print(f"fake kubectl: unexpected command line {argv}", file=sys.stderr)
+            return 64
+    return 0
+
+
+def forward(pairs: list[tuple[int, int]]) -> None:
+    """Copy bytes both ways until killed."""
+    threads = [threading.Thread(target=listen, args=pair) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def listen(here: int, there: int) -> None:
+    with socket.create_server(("127.0.0.1", here)) as server:
+        while True:
+            client, _ = server.accept()
+            upstream = socket.create_connection(("127.0.0.1", there))
+            for source, sink in ((client, upstream), (upstream, client)):
+                threading.Thread(target=copy, args=(source, sink), daemon=True).start()
+
+
+def copy(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,244 @@
+"""experiment.compare: the steps of the experiment, with visits that are made up; real ones are in tests/integration."""
+
+import dataclasses
+import itertools
+import json
+import zlib
+
+import pytest
+
+from experiment import compare, plan
+from experiment.compare import Experiment
+from experiment.visit import Bench, Visited
+from faceoff.errors import FaceoffError, StageError, UsageError
+from faceoff.store import Store
+from serving import state
+from serving.lifecycle import Owned
+from tests.fakes import records
+from tests.unit.experiment.test_fairness import FAIR
+from tests.unit.faceoff.test_endpoints import endpoint
+
+SERVERS = ["torchserve", "tfserving-embedded"]
+RPS = {"torchserve": 500.0, "tfserving-embedded": 800.0}
+
+
+class MadeUp(Bench):
+    """Visits without a server: torchserve is slower, and better with two workers."""
+
+    log: list
+
+    def visit(self, name, server, *, tuning, overrides, load, model=None):
+        self.log.append((name, server, tuning, dict(overrides), load))
+        folder = self.folder / name
+        (folder / "samples").mkdir(parents=True)
+        (folder / "parity.json").write_text(json.dumps({"checks": [{"server": server}], "num_rows": 128}))
+        rps = RPS[server] * (1.5 if overrides.get("workers") == 2 else 1.0)
+        found = []
+        for number, (protocol, scenario) in enumerate(itertools.product(self.protocols, load.scenarios.split(","))):
+            seed = zlib.crc32(name.encode()) + number
+            m = records.measurement(folder, server, protocol, "json", scenario, rps, 1000 / rps, seed)
+            search = {"max_qps": 0.9 * rps, "bracket": [0.9 * rps, rps]} if scenario == "max_qps" else None
+            if scenario == "server":
+                m["load"] = {"kind": "rate", "value": load.rate}
+            found.append(
+                {**m, "encode_us": 50.0, "search": search, "server_use": {"cpu_us_per_request": 1e6 / rps, "rss_bytes": 10}}
+            )
+        self.spoil(name, found)
+        summary = {"measurements": found, "config": {}, "calibration": None}
+        return Visited(folder=folder, endpoint=endpoint(server), facts=self.facts(name, server), summary=summary)
+
+    def spoil(self, name, found):
+        """Nothing is wrong."""
+
+    def facts(self, name, server):
+        return FAIR
+
+    def stop(self):
+        pass
+
+
+def experiment(tmp_path, kind=MadeUp, *, seed=1):
+    folder = tmp_path / "compare"
+    folder.mkdir()
+    bench = kind(store=Store(artifacts=tmp_path / "a"), model="cnn", device="cpu", protocols=("rest", "grpc"), folder=folder)
+    bench.log = []
+    profile = dataclasses.replace(plan.profile("quick"), budget_s=None)
+    return Experiment(bench=bench, profile=profile, servers=SERVERS, seed=seed, prices=None)
+
+
+@pytest.fixture(autouse=True)
+def no_export_and_no_floors(monkeypatch):
+    monkeypatch.setattr(compare, "_formats", lambda store, model: {"mar-eager"})
+    monkeypatch.setattr(compare.floors, "measure", lambda *_: compare.floors.Floors(short=["no floors: PROFILE=full"]))
+
+
+def test_the_steps_in_order_and_what_they_write(tmp_path):
+    made = experiment(tmp_path)
+    made.run()
+    sentences, reasons = made.write("compare", {"seed": 1})
+    assert reasons == []
+    assert len(sentences) == 5 * 2 * (2 + 1)
+    names = [entry[0] for entry in made.bench.log]
+    assert [name.split("/")[0] for name in names] == ["capacity"] * 2 + ["tuning"] * 6 + ["visits"] * 15
+    # a part of the lowest capacity, the same for every server and tuning
+    assert {entry[4].rate for entry in made.bench.log if entry[0].startswith("visits/")} == {300.0}
+    assert [entry[2] for entry in made.bench.log[2:8]] == ["tuned"] * 6
+    record = json.loads((tmp_path / "compare" / "compare.json").read_text())
+    summary = json.loads((tmp_path / "compare" / "summary.json").read_text())
+    assert record["valid"] and record["seed"] == 1 and len(record["visits"]) == 15
+    assert {len(trials) for trials in record["tuning"].values()} == {3}
+    assert len(summary["measurements"]) == 15 * 2 * 3
+    for measurement in summary["measurements"]:
+        assert (tmp_path / "compare" / measurement["samples"]).is_file()
+    assert all("PROFILE=full" in sentence for sentence in record["plan"]["short"])
+    assert len(record["plan"]["short"]) == 1 + 1
+    (cpu,) = [
+        c
+        for c in summary["comparisons"]
+        if (c["metric"], c["tuning"], c["kind"], c["protocol"]) == ("cpu_us_per_request", "default", "ab", "rest")
+    ]
+    assert cpu["ratio"] == pytest.approx(800 / 500)
+
+
+def test_the_best_visits_have_the_winners_settings(tmp_path):
+    made = experiment(tmp_path)
+    made.run()
+    for server in SERVERS:
+        winner = max(made.trials[server], key=lambda trial: trial.value)
+        best = [entry for entry in made.bench.log if entry[0].endswith(f"-{server}-best")]
+        assert len(best) == 3
+        assert all(entry[2:4] == ("tuned", winner.settings) for entry in best)
+        default = [entry for entry in made.bench.log if f"-{server}-default" in entry[0]]
+        assert all(entry[2:4] == ("default", {}) for entry in default)
+
+
+def test_both_servers_of_a_repeat_get_the_same_requests(tmp_path):
+    made = experiment(tmp_path, seed=10)
+    made.run()
+    seeds = {}
+    for done, entry in zip(made.done, made.bench.log[-15:], strict=True):
+        seeds.setdefault(done.visit.repeat, set()).add(entry[4].seed)
+    assert seeds == {1: {11}, 2: {12}, 3: {13}}
+
+
+def test_what_would_not_end_in_time_is_left_out_of_whole_blocks_and_said(tmp_path):
+    made = experiment(tmp_path)
+    made.profile = dataclasses.replace(made.profile, budget_s=1e-3)
+    made.run()
+    scenarios = {}
+    for done, entry in zip(made.done, made.bench.log[-15:], strict=True):
+        scenarios.setdefault(done.visit.repeat, set()).add(entry[4].scenarios)
+    assert scenarios == {1: {"closed,server"}, 2: {"closed,server"}, 3: {"closed,server"}}
+    assert sum("max_qps left out of repeat" in sentence and "PROFILE=full" in sentence for sentence in made.short) == 3
+    _, reasons = made.write("compare", {})
+    assert reasons == []
+    assert sum("No verdict on highest rate within the SLO" in sentence for sentence in made.short) == 2 * (2 + 1)
+
+
+def test_a_planted_unfairness_makes_the_run_invalid(tmp_path):
+    class Unfair(MadeUp):
+        def facts(self, name, server):
+            return {**FAIR, "cores": [0, 1]} if server == "torchserve" and "best" in name else FAIR
+
+    made = experiment(tmp_path, Unfair)
+    made.run()
+    _, reasons = made.write("compare", {})
+    assert len(reasons) == 1 and reasons[0].startswith("fairness (best): cores differs")
+    assert json.loads((tmp_path / "compare" / "compare.json").read_text())["valid"] is False
+
+
+def test_a_trial_that_does_not_start_is_spent_and_the_experiment_goes_on(tmp_path):
+    class Fragile(MadeUp):
+        def visit(self, name, server, **kwargs):
+            if name == "tuning/torchserve-02":
+                raise StageError("torchserve ended with exit code 1 while starting")
+            return super().visit(name, server, **kwargs)
+
+    made = experiment(tmp_path, Fragile)
+    made.run()
+    bad = made.trials["torchserve"][1]
+    assert not bad.valid and bad.reasons == ["torchserve ended with exit code 1 while starting"]
+    assert len(made.trials["torchserve"]) == 3 and len(made.done) == 15
+
+
+def test_an_invalid_trial_has_a_second_chance_and_no_third(tmp_path):
+    class Disturbed(MadeUp):
+        def spoil(self, name, found):
+            if name in ("tuning/torchserve-01", "tuning/torchserve-03", "tuning/torchserve-03-again"):
+                found[0]["invalid_reasons"] = ["window 2 stayed flagged"]
+
+    made = experiment(tmp_path, Disturbed)
+    made.run()
+    assert [trial.valid for trial in made.trials["torchserve"]] == [True, True, False]
+    names = [entry[0] for entry in made.bench.log if entry[0].startswith("tuning/torchserve")]
+    assert names == [f"tuning/torchserve-{name}" for name in ("01", "01-again", "02", "03", "03-again")]
+
+
+def test_invalid_measurements_cost_repeats_and_then_the_verdict(tmp_path):
+    class Noisy(MadeUp):
+        def spoil(self, name, found):
+            for m in found:
+                if "tfserving-embedded-default" in name and m["scenario"] == "closed":
+                    m["valid"] = name.startswith("visits/") and m["protocol"] == "grpc"
+
+    made = experiment(tmp_path, Noisy)
+    made.run()
+    _, reasons = made.write("compare", {})
+    assert len(reasons) == 2  # throughput over rest: of the pair, and of the server with itself
+    assert all("throughput" in reason and "VALID" in reason for reason in reasons)
+
+
+def test_a_server_that_answers_nothing_ends_it(tmp_path):
+    class Dead(MadeUp):
+        def spoil(self, name, found):
+            for m in found:
+                m["throughput_rps"] = 0.0
+
+    with pytest.raises(FaceoffError, match="answered nothing over rest as installed"):
+        experiment(tmp_path, Dead).run()
+
+
+def test_a_failure_keeps_what_was_measured_beside_the_run(tmp_path, capsys):
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / "summary.json").write_text("old")
+    with pytest.raises(KeyboardInterrupt), compare._folder(tmp_path / "compare") as folder:
+        (folder / "visits").mkdir()
+        raise KeyboardInterrupt
+    assert (tmp_path / "compare" / "summary.json").read_text() == "old"
+    assert (tmp_path / "compare.partial" / "visits").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare", "compare.partial"]
+    assert "compare.partial" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--profile", "fast"], "unknown profile 'fast'"),
+        (["--servers", "torchserve"], "at least two servers"),
+        (["--protocols", "soap"], "PROTOCOLS=soap"),
+        (["--model", "cn"], "unknown model 'cn'"),
+        (["--prices", "none.yaml"], "PRICES=none.yaml"),
+        (["--run", "../x"], "run name '../x'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_start_nothing(tmp_path, capsys, args, words):
+    roots = ["--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r")]
+    assert compare.main([*args, *roots]) == 2
+    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert result["status"] == "usage" and words in result["error"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_servers_of_another_deploy_are_left_alone(tmp_path):
+    store = Store(artifacts=tmp_path / "a", results=tmp_path / "r")
+    state.write(store, [Owned(server="torchserve", pid=1, create_time=0.0, log="")])
+    with pytest.raises(UsageError, match="run make undeploy first"):
+        compare.compare(compare_arguments(tmp_path))
+    assert (store.deploy_dir / "state.json").exists()
+
+
+def compare_arguments(tmp_path):
+    import argparse
+
+    names = {"model": "cnn", "servers": "torchserve,tfserving-embedded", "protocols": "rest", "profile": "quick", "seed": 1}
+    return argparse.Namespace(**names, device="cpu", prices=None, run="compare", artifacts=tmp_path / "a", results=tmp_path / "r")

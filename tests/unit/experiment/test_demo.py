@@ -1,0 +1,71 @@
+import json
+import os
+import time
+
+import psutil
+import pytest
+
+from experiment import demo
+from faceoff import endpoints, manifest
+from faceoff.store import Store
+from serving import state
+from serving.lifecycle import Owned
+from tests.unit.faceoff.test_endpoints import endpoint
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Manifests that fit one another, as the three stages would have left them."""
+    store = Store(artifacts=tmp_path / "artifacts", results=tmp_path / "results")
+    folders = {"train": store.model_dir("cnn"), "export": store.export_dir("cnn", 1), "verify": store.verify_dir("cnn", 1)}
+    (folders["train"] / "golden").mkdir(parents=True)
+    (folders["train"] / "weights.npz").write_text("w")
+    manifest.write(folders["train"], stage="train", model="cnn")
+    for name, before in (("export", "train"), ("verify", "export")):
+        folders[name].mkdir(parents=True, exist_ok=True)
+        (folders[name] / "file").write_text(name)
+        inputs = {before: manifest.sha256(folders[before] / "manifest.json")}
+        metrics = {"artifacts": [{"status": "verified"}]}
+        manifest.write(folders[name], stage=name, model="cnn", inputs=inputs, metrics=metrics)
+    return store
+
+
+def test_nothing_is_missing_when_every_stage_fits_the_one_before(store):
+    assert demo.missing_stages(store, "cnn") == []
+
+
+def test_everything_is_missing_on_a_bare_checkout(tmp_path):
+    assert demo.missing_stages(Store(artifacts=tmp_path), "cnn") == ["train", "export", "verify"]
+
+
+def test_a_changed_file_runs_its_stage_and_the_later_ones_again(store):
+    (store.export_dir("cnn", 1) / "file").write_text("changed")
+    assert demo.missing_stages(store, "cnn") == ["export", "verify"]
+
+
+def test_a_new_training_runs_export_and_verify_again(store):
+    manifest.write(store.model_dir("cnn"), stage="train", model="cnn", config={"seed": 2})
+    assert demo.missing_stages(store, "cnn") == ["export", "verify"]
+
+
+def test_a_refused_artifact_is_verified_again(store):
+    path = store.verify_dir("cnn", 1) / "manifest.json"
+    data = json.loads(path.read_text())
+    data["metrics"]["artifacts"] = [{"status": "refused"}]
+    path.write_text(json.dumps(data))
+    assert demo.missing_stages(store, "cnn") == ["verify"]
+
+
+def test_only_living_servers_of_this_export_are_taken_for_deployed(store):
+    assert not demo.deployed(store, "cnn")
+    me = Owned(server="x", pid=os.getpid(), create_time=psutil.Process().create_time(), log="")
+    state.write(store, [me])
+    endpoints.write(store.endpoints, [endpoint("torchserve")])
+    assert not demo.deployed(store, "cnn")  # of another export
+    current = manifest.sha256(store.export_dir("cnn", 1) / "manifest.json")
+    data = json.loads(store.endpoints.read_text())
+    data[0]["export_sha256"] = current
+    store.endpoints.write_text(json.dumps(data))
+    assert demo.deployed(store, "cnn")
+    state.write(store, [Owned(server="x", pid=os.getpid(), create_time=time.time() + 1e6, log="")])
+    assert not demo.deployed(store, "cnn")

@@ -1,0 +1,93 @@
+"""experiment.facts: what can be read without a model server; real ones are in tests/integration/test_compare.py."""
+
+import dataclasses
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from experiment import facts
+from faceoff.signature import Signature, TensorSpec
+from tests.unit.faceoff.test_endpoints import endpoint
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers every POST; `closes` says whether after an answer the connection is over."""
+
+    closes = False
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"predictions": [[0]]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = self.closes
+
+    def log_message(self, *args):
+        """Nobody reads it."""
+
+
+def probed(**attributes):
+    handler = type("Handler", (Answers,), attributes)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            return facts.kept_alive(dataclasses.replace(endpoint("torchserve"), rest_url=url), trained())
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def trained():
+    spec = TensorSpec(name="image", dtype="float32", shape=(2,))
+    rows = SimpleNamespace(inputs={"image": np.zeros((1, 2), np.float32)})
+    return SimpleNamespace(signature=Signature(inputs=(spec,), outputs=(spec,)), golden=SimpleNamespace(rows=lambda *_: rows))
+
+
+def test_a_server_that_keeps_connections():
+    assert probed(protocol_version="HTTP/1.1") is True
+
+
+@pytest.mark.parametrize("how", [{"protocol_version": "HTTP/1.0"}, {"protocol_version": "HTTP/1.1", "closes": True}])
+def test_a_server_that_closes_each_connection_is_caught(how):
+    assert probed(**how) is not True
+
+
+def test_a_server_that_is_gone_is_unknown():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+    assert facts.kept_alive(dataclasses.replace(endpoint("torchserve"), rest_url=url), trained()) is None
+
+
+def test_the_sizes_of_what_was_sent(tmp_path):
+    for name, sizes in (("a", [700, 500, 600]), ("b", [800])):
+        pq.write_table(pa.table({"bytes_out": sizes}), tmp_path / f"{name}.parquet")
+    measurements = [{"protocol": "rest", "samples": f"{name}.parquet", "num_requests": 3} for name in "ab"]
+    assert facts._sizes(tmp_path, measurements, "rest") == [500, 800]
+    assert facts._sizes(tmp_path, measurements, "grpc") is None
+
+
+def test_the_machine_is_the_same_a_moment_later():
+    assert facts.machine() == facts.machine()
+
+
+def test_rest_is_told_from_work_by_the_kernels_ticks(monkeypatch):
+    busy = iter([(0, 0), (9, 10), (9, 10), (9, 30)])
+    monkeypatch.setattr(facts, "_ticks", lambda: next(busy))
+    monkeypatch.setattr(facts, "REST_SAMPLE_S", 0.0)
+    assert facts.at_rest() == "at rest"
+
+
+def test_a_machine_that_never_rests_is_busy(monkeypatch):
+    ticks = iter(range(10**9))
+    monkeypatch.setattr(facts, "_ticks", lambda: ((value := next(ticks)), value))
+    monkeypatch.setattr(facts, "REST_SAMPLE_S", 0.001)
+    assert facts.at_rest(deadline_s=0.01) == "busy"

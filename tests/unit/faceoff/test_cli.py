@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from faceoff import cli
+from faceoff.errors import CorruptError, FaceoffError, InvalidError, StageError, UsageError
+
+
+def outcome(capsys, command, argv=()):
+    parser = cli.Parser(prog="prog")
+    parser.add_argument("--n", type=cli.positive_int, default=1)
+    code = cli.run(parser, command, list(argv))
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out.strip().splitlines()[-1]), captured.err
+
+
+def test_success_is_one_json_line_with_status_ok(capsys):
+    code, result, _ = outcome(capsys, lambda args: {"n": args.n}, ["--n", "3"])
+    assert (code, result) == (0, {"status": "ok", "n": 3})
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (FaceoffError("broke"), 1, "fault"),
+        (UsageError("mistake"), 2, "usage"),
+        (CorruptError("bytes"), 2, "usage"),
+        (InvalidError("noisy"), 3, "invalid"),
+        (StageError("stage", exit_code=2), 2, "usage"),
+        (StageError("stage", exit_code=139), 1, "fault"),
+        (RuntimeError("bug"), 1, "fault"),
+        (KeyboardInterrupt(), 1, "fault"),
+    ],
+)
+def test_every_failure_has_its_exit_code_and_its_json_line(capsys, error, code, status):
+    def fail(args):
+        raise error
+
+    found, result, _ = outcome(capsys, fail)
+    assert (found, result["status"]) == (code, status)
+    assert result["error"]
+
+
+def test_details_of_an_error_join_the_json_line(capsys):
+    def fail(args):
+        raise InvalidError("noisy", {"report": "r.html"})
+
+    assert outcome(capsys, fail)[1]["report"] == "r.html"
+
+
+@pytest.mark.parametrize("argv", [["--n", "0"], ["--n", "x"], ["--unknown"]])
+def test_a_wrong_option_is_the_users_mistake_in_one_line(capsys, argv):
+    code, result, err = outcome(capsys, lambda args: {}, argv)
+    assert (code, result["status"]) == (2, "usage")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_comma_list_drops_empty_parts():
+    assert cli.comma_list(" rest, grpc,,") == ["rest", "grpc"]

@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from faceoff import cores, processes
+from faceoff.errors import StageError
+
+SPAWN = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+
+
+def test_the_last_line_is_the_result():
+    assert processes.last_json('noise\n{"status": "ok"}\n') == {"status": "ok"}
+    assert processes.last_json("noise") is None
+    assert processes.last_json("[1]") is None
+    assert processes.last_json("") is None
+
+
+def test_a_stages_failure_carries_its_words_and_code():
+    with pytest.raises(StageError, match="unknown model 'nope'") as caught:
+        processes.run_stage("training.train", "--model", "nope")
+    assert caught.value.exit_code == 2
+
+
+def test_a_stage_without_a_json_line_is_a_fault():
+    with pytest.raises(StageError, match="no JSON line") as caught:
+        processes.run_stage("platform")
+    assert caught.value.exit_code == 1
+
+
+def test_the_first_failure_stops_the_other_stages():
+    with pytest.raises(StageError, match="nope"):
+        processes.run_stages([("training.train", ["--model", "nope"]), ("http.server", ["0", "--bind", "127.0.0.1"])])
+    assert not [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_stop_tree_stops_descendants_too():
+    process = subprocess.Popen([sys.executable, "-c", SPAWN])
+    try:
+        deadline = time.monotonic() + 30
+        while not (children := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert children
+        processes.stop_tree(process.pid, grace_s=1.0)
+        process.wait(timeout=30)
+        assert not children[0].is_running() or children[0].status() == psutil.STATUS_ZOMBIE
+    finally:
+        process.kill()
+
+
+def test_the_last_core_is_the_generators():
+    split = cores.split({0, 1, 2})
+    assert (split.servers, split.generator, split.shared) == ((0, 1), (2,), False)
+
+
+def test_one_core_is_shared_and_says_so():
+    split = cores.split({5})
+    assert (split.servers, split.generator, split.shared) == ((5,), (5,), True)
+
+
+def test_usable_cores_follow_the_affinity():
+    assert processes.usable_cores() == len(os.sched_getaffinity(0))

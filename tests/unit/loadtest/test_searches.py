@@ -1,0 +1,96 @@
+"""loadtest.searches: the rules of max_qps, with servers that are a formula."""
+
+import pytest
+
+from loadtest import searches
+
+
+@pytest.mark.parametrize(
+    ("num", "over", "found"),
+    [(458, 0, None), (459, 0, True), (1000, 10, None), (1000, 0, True), (1000, 25, False), (50, 50, False)],
+)
+def test_the_binomial_test(num: int, over: int, found: bool | None) -> None:
+    # 459 queries without one over it is LoadGen's figure for p99 at 99% confidence
+    assert searches.verdict(num, over, 0.01) is found
+
+
+@pytest.mark.parametrize(("num", "most"), [(100, 1), (99, 0), (1000, 10), (1500, 15), (1, 0)])
+def test_as_many_may_be_over_as_the_nearest_rank_bears(num: int, most: int) -> None:
+    assert searches.most_over(num, 0.01) == most
+
+
+@pytest.mark.parametrize("limit", [3.0, 99.0, 100.0, 12_345.0])
+@pytest.mark.parametrize("start", [100.0, 5000.0])
+def test_the_search_ends_just_below_the_limit(limit: float, start: float) -> None:
+    asked = []
+
+    def passes(rate: float) -> bool:
+        asked.append(rate)
+        return rate <= limit
+
+    found = searches.highest(passes, start)
+    assert found is not None
+    assert limit / searches.RESOLUTION <= found <= limit
+    assert len(asked) <= searches.MAX_POINTS
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_search_without_an_end_finds_nothing(answer: bool) -> None:
+    assert searches.highest(lambda rate: answer, 100.0) is None
+
+
+def test_a_search_of_few_probes_ends_with_the_bracket_it_has():
+    tried = []
+
+    def passes(rate):
+        tried.append(rate)
+        return rate <= 170.0
+
+    found = searches.highest(passes, 100.0, 5)
+    points = [{"rate": rate, "passed": rate <= 170.0} for rate in tried]
+    low, high = searches.bracket(points)
+    assert len(tried) == 5
+    assert found == low <= 170.0 < high
+    assert high / low < 1.2
+
+
+def test_a_search_of_few_probes_on_one_side_only_has_found_nothing():
+    assert searches.highest(lambda rate: True, 100.0, 3) is None
+    assert searches.bracket([{"rate": 100.0, "passed": True}]) == [100.0, None]
+
+
+def test_a_rate_far_from_the_limit_is_judged_by_a_short_window() -> None:
+    asked: list[int] = []
+
+    def over_of(fraction: float):
+        def count(num: int, limit: int | None) -> int:
+            asked.append(num)
+            return round(fraction * num)
+
+        return count
+
+    assert searches.judged(over_of(0.0), 4000, 0.01) == (True, "binomial", 1000, 0)
+    assert searches.judged(over_of(0.2), 4000, 0.01) == (False, "binomial", 1000, 200)
+    assert asked == [1000, 1000]
+    assert searches.judged(over_of(0.01), 4000, 0.01) == (True, "percentile", 4000, 40)
+    assert searches.judged(over_of(0.011), 4000, 0.01)[:2] == (False, "percentile")
+    assert searches.short(300) == 300
+
+
+def test_a_refuted_rate_goes_down_and_is_given_up_at_last() -> None:
+    assert searches.confirmed_rate(100.0, lambda rate, number: (1000, 0 if number else 90), 0.01) == pytest.approx(98.0)
+    assert searches.confirmed_rate(100.0, lambda rate, number: (1000, 90), 0.01) is None
+    assert searches.confirmation_seed(1, 0) != searches.confirmation_seed(1, 1) != 1
+
+
+def test_a_window_of_the_search_is_long_enough_for_a_queue_to_reach_the_slo():
+    asked = []
+
+    def over_of(num, limit):
+        asked.append(num)
+        return 0
+
+    assert searches.least(5000.0, 50.0) == 5000
+    assert searches.judged(over_of, 1500, 0.01, searches.least(5000.0, 50.0)) == (True, "percentile", 5000, 0)
+    assert searches.judged(over_of, 1500, 0.01, searches.least(100.0, 50.0)) == (True, "binomial", 500, 0)
+    assert asked == [5000, 500]

@@ -1,0 +1,246 @@
+"""The page of a comparison: its verdict, its figures over visits, its fairness; and what a damaged record does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from report import build, compose
+from report import records as report_records
+from report.page import Block, Heading, Notice, Page, Plot, Section, Table, plots
+from tests.fakes import comparison, records
+
+PLOTS = {
+    "plot-verdict-0-1",
+    "plot-curves",
+    "plot-visits-server",
+    "plot-breakdown",
+    "plot-ways-throughput",
+    "plot-ways-cpu",
+    "plot-trials",
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return comparison.write_run(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def page(kept: Path) -> Page:
+    return compose.page(report_records.load(kept.name, kept))
+
+
+@pytest.fixture
+def changed(kept: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the run with compare.json or summary.json altered; the raw rows are linked, not copied."""
+
+    def change(alter: Callable[[Any], Any], file: str = "compare.json") -> Path:
+        run = tmp_path / kept.name
+        linked = {"copy_function": lambda a, b: Path(b).hardlink_to(a), "ignore": shutil.ignore_patterns("report.*")}
+        shutil.copytree(kept, run, **linked)
+        text = (kept / file).read_text(encoding="utf-8")
+        (run / file).unlink()
+        (run / file).write_text(text, encoding="utf-8")
+        records.edit(run / file, alter)
+        return run
+
+    return change
+
+
+def section(page: Page, name: str) -> Section:
+    return next(section for section in page.sections if section.id == name)
+
+
+def of(blocks: Any, kind: type) -> list[Any]:
+    return [block for block in blocks if isinstance(block, kind)]
+
+
+def titles(blocks: Any) -> str:
+    return " | ".join(block.title for block in of(blocks, Notice))
+
+
+def rebuilt(run: Path) -> Page:
+    return compose.page(report_records.load(run.name, run))
+
+
+def test_the_verdict_stands_first_with_its_interval(kept, page):
+    comparisons = json.loads((kept / "summary.json").read_text())["comparisons"]
+    first = page.lead[0]
+    assert isinstance(first, Notice)
+    best = next(c for c in comparisons if (c["kind"], c["metric"], c["tuning"]) == ("ab", "p99", "best"))
+    assert first.title == best["sentence"] and re.search(r"\(\d\.\d+ to \d\.\d+\)", first.title)
+    counts = [int(n) for n in re.findall(r"\d+", first.text)]
+    assert counts[0] == 20 == sum(counts[1:])  # every comparison is in exactly one of the counts
+    assert "TorchServe is better in none" in first.text
+
+
+def test_the_sections_stand_in_the_order_of_the_questions(page):
+    wanted = ["verdict", "compared", "equality", "throughput", "latency", "breakdown", "ways", "training", "tuning"]
+    assert [s.id for s in page.sections] == [*wanted, "validity", "terms", "environment"]
+    assert {plot.id for plot in plots(page)} >= PLOTS
+
+
+def test_the_table_says_what_summary_json_says(kept, page):
+    comparisons = json.loads((kept / "summary.json").read_text())["comparisons"]
+    installed = next(t for t in of(section(page, "verdict").blocks, Table) if t.caption.startswith("As installed"))
+    assert len(installed.rows) == 10
+    row = next(r for r in installed.rows if r[0].text == "p50 latency" and r[0].note.startswith("REST"))
+    told = next(
+        c for c in comparisons if (c["kind"], c["metric"], c["tuning"], c["protocol"]) == ("ab", "p50", "default", "rest")
+    )
+    assert row[3].text == f"{told['ratio']:.2f}" and row[3].note == f"{told['ci_low']:.2f}–{told['ci_high']:.2f}"
+    assert row[5].text == "tfserving-embedded is faster" and told["verdict"] == "b_faster"
+    best = next(t for t in of(section(page, "verdict").blocks, Table) if t.caption.startswith("Each with"))
+    outcomes = {r[5].text for r in best.rows}
+    assert outcomes == {"cannot tell", "no difference"}
+    assert all(
+        re.match("needs (about \\d+|more than 100) more repeat", r[5].note) for r in best.rows if r[5].text == "cannot tell"
+    )
+
+
+def test_every_figure_points_the_same_way_in_the_forest(page):
+    figure = next(plot for plot in plots(page) if plot.id == "plot-verdict-0-1").figure
+    points = [trace for trace in figure["data"] if trace["mode"] == "markers"]
+    assert len(points) == 20
+    won = [trace for trace in points if trace["marker"]["symbol"] == "diamond"]
+    # tfserving-embedded is faster as installed: left of 1 for latencies, throughputs and CPU alike
+    assert len(won) == 10 and all(trace["x"][0] < 1 for trace in won)
+
+
+def test_a_server_against_itself_is_the_noise_floor(page):
+    blocks = section(page, "verdict").blocks
+    table = next(t for t in of(blocks, Table) if t.caption.startswith("A/A"))
+    assert len(table.rows) == 10 and {row[4].text for row in table.rows} == {"as it should be"}
+    assert "`PROFILE=full` does it with each" in table.note
+    assert "None" not in json.dumps([[cell.text for cell in row] for row in table.rows])
+
+
+def test_means_over_visits_leave_the_aa_visits_out(page):
+    table = next(t for t in of(section(page, "throughput").blocks, Table) if t.caption.startswith("Closed loop"))
+    assert {row[2].text for row in table.rows} == {"4 of 4"}
+
+
+def test_quick_says_what_it_leaves_short_and_names_full(page):
+    for name in ("verdict", "throughput", "tuning"):
+        notices = [n for n in of(section(page, name).blocks, Notice) if "PROFILE=full" in n.text]
+        assert notices, name
+
+
+def test_time_without_a_name_is_flagged(page):
+    notice = next(n for n in of(section(page, "breakdown").blocks, Notice) if n.title.startswith("More than 10%"))
+    assert len(notice.items) == 4 and all(item.startswith("TorchServe") for item in notice.items)
+
+
+def test_floors_efficiency_and_cost(page):
+    found = {t.caption.split(":")[0]: t for t in of(section(page, "breakdown").blocks, Table)}
+    efficiency = found["Efficiency"].rows
+    assert len(efficiency) == 8 and efficiency[0][4].text == "23.1\u202f%"  # 420 of 1,818 requests/s
+    assert found["Cost of a million inferences, from the price list given"].rows[0][4].text == "0.0265 EUR"
+    stacks = next(plot for plot in plots(page) if plot.id == "plot-breakdown").figure["data"]
+    assert [trace["name"] for trace in stacks if trace["type"] == "bar"][-1] == "unattributed"
+    assert len(next(trace for trace in stacks if trace["name"] == "in-process limit")["x"]) == 8
+
+
+def test_what_was_not_fair_is_said_before_the_table(page):
+    blocks = section(page, "validity").blocks
+    assert "Not shown to be fair" in titles(blocks)
+    table = next(t for t in of(blocks, Table) if t.columns[0].title == "What")
+    assert [row[3].text for row in table.rows] == ["equal", "unknown", "declared"]
+
+
+def test_reproduction_is_one_command_with_the_seed(page):
+    code = next(b.text for b in section(page, "environment").blocks if b.kind == "code")
+    assert "make compare MODEL=cnn SERVERS=torchserve,tfserving-embedded PROTOCOLS=rest,grpc PROFILE=quick SEED=7" in code
+
+
+def test_both_files_are_built_and_units_are_everywhere(kept, page, capsys):
+    assert build.main(["--run", kept.name, "--results", str(kept.parent)]) == 0
+    capsys.readouterr()
+    markdown = (kept / "report.md").read_text(encoding="utf-8")
+    assert "## The verdict" in markdown and "tfserving-embedded is faster" in markdown
+    assert len((kept / "report.html").read_text(encoding="utf-8")) < 8_000_000
+    for plot in plots(page):
+        assert isinstance(plot, Plot) and plot.label and plot.caption
+        axes = " ".join(
+            axis["title"]["text"] for key, axis in plot.figure["layout"].items() if key[1:5] == "axis" and axis.get("title")
+        )
+        assert any(unit in axes for unit in ("ms", "per second", "step", "difference", "%", "times", "µs")), plot.id
+        assert "TensorFlow Serving" not in json.dumps(plot.figure)
+
+
+def test_an_invalid_visit_has_no_value_and_is_listed(changed):
+    def spoil(summary):
+        bad = next(m for m in summary["measurements"] if m["tuning"] == "best" and m["scenario"] == "server")
+        bad.update(valid=False, invalid_reasons=["late by 3 ms"])
+
+    page = rebuilt(changed(spoil, "summary.json"))
+    assert "3 of 4" in [row[2].text for t in of(section(page, "throughput").blocks, Table) for row in t.rows]
+    invalid = next(n for n in of(section(page, "validity").blocks, Notice) if n.title.startswith("INVALID: "))
+    assert "visit " in invalid.title and list(invalid.items) == ["late by 3 ms"]
+
+
+def test_what_is_left_of_a_comparison_without_its_optional_parts(changed):
+    def strip(record):
+        record.update(breakdown=[], floors=[], tuning={}, fairness=[], invalid_reasons=["nobody looked"])
+
+    page = rebuilt(changed(strip))
+    assert "Where the time goes: not measured" in titles(section(page, "breakdown").blocks)
+    assert "No tuner ran" in titles(section(page, "tuning").blocks)
+    assert "No fairness check ran" in titles(section(page, "validity").blocks)
+    assert "This comparison is INVALID" in titles(section(page, "validity").blocks)
+
+
+def test_no_comparison_at_all_is_said(changed):
+    page = rebuilt(changed(lambda summary: summary.update(comparisons=[]), "summary.json"))
+    assert "No verdict" in titles(page.lead)
+    assert "No A/A run" in titles(section(page, "verdict").blocks)
+    headings = [b.text for b in of(section(page, "verdict").blocks, Heading)]
+    assert headings == ["A server against itself", "Did anything move meanwhile?"]
+
+
+def test_a_drift_is_said(changed):
+    def drift(summary):
+        for m in summary["measurements"]:
+            if m["scenario"] == "closed":
+                m["throughput_rps"] *= 1 + 0.03 * int(m["visit"][:2])
+
+    blocks: list[Block] = list(section(rebuilt(changed(drift, "summary.json")), "verdict").blocks)
+    notice = next(n for n in of(blocks, Notice) if n.title.startswith("Yes: figures drifted"))
+    assert len(notice.items) == 2 and all(item.startswith("throughput") for item in notice.items)
+
+
+@pytest.mark.parametrize(
+    ("alter", "word"),
+    [
+        (lambda r: r.pop("seed"), "has no 'seed'"),
+        (lambda r: r["visits"][0]["measurements"].append("nobody"), "has no 'nobody'"),
+        (lambda r: r["breakdown"][0].pop("mean_ms"), "has no 'mean_ms'"),
+        (lambda r: r["fairness"][0].pop("server_a"), "has no 'server_a'"),
+    ],
+)
+def test_a_damaged_record_is_one_clear_line(changed, capsys, alter, word):
+    run = changed(alter)
+    assert build.main(["--run", run.name, "--results", str(run.parent)]) == 2
+    error = json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+    assert "compare.json" in error and word in error and "make compare" in error
+    assert not (run / "report.html").exists()
+
+
+def test_hostile_names_stay_text(changed, capsys):
+    hostile = "<img src=x onerror=alert(1)>"
+
+    def poison(record):
+        record["tuning"]["torchserve"][1]["choices"]["workers"] = hostile
+        record["fairness"][0].update(reason=hostile, a=hostile)
+
+    run = changed(poison)
+    assert build.main(["--run", run.name, "--results", str(run.parent)]) == 0
+    capsys.readouterr()
+    assert "<img src=x" not in (run / "report.html").read_text(encoding="utf-8")

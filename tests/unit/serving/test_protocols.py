@@ -1,0 +1,165 @@
+import base64
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+
+from faceoff.endpoints import Endpoint
+from faceoff.errors import UsageError
+from faceoff.signature import Signature, TensorSpec, image_classifier
+from serving.protocols import DecodeError, codec
+
+SIGNATURE = image_classifier((2, 2, 1), 3)
+ROWS = {"images": np.array([0.1, 1 / 3, -2.5e-7, 1e6] * 2, np.float32).reshape(2, 2, 2, 1)}
+LOGITS = np.array([[0.25, -1.5, 3.0], [1e-7, 2.0, 16777216.0]], np.float32)
+
+
+def endpoint(server):
+    return Endpoint(
+        server=server,
+        model="cnn",
+        version=3,
+        rest_url="http://127.0.0.1:8080",
+        grpc_target="127.0.0.1:7070",
+        metrics_url=None,
+        device="cpu",
+        settings={},
+        artifact_format="x",
+        implementation="x",
+        export_sha256="0",
+    )
+
+
+def test_both_servers_get_the_byte_identical_json_body():
+    bodies = {codec(endpoint(s), SIGNATURE, "rest").encode(ROWS) for s in ("torchserve", "tfserving", "tfserving-embedded")}
+    assert len(bodies) == 1
+    sent = np.asarray(json.loads(bodies.pop())["instances"], np.float32)
+    assert np.array_equal(sent, ROWS["images"])
+
+
+def test_routes_name_the_version():
+    assert codec(endpoint("torchserve"), SIGNATURE, "rest").route.path == "/predictions/cnn/3"
+    assert codec(endpoint("tfserving-embedded"), SIGNATURE, "rest").route.path == "/v1/models/cnn/versions/3:predict"
+    route = codec(endpoint("torchserve"), SIGNATURE, "grpc").route
+    assert (route.target, route.path) == (
+        "127.0.0.1:7070",
+        "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions",
+    )
+
+
+def test_json_answers_are_read_strictly():
+    rest = codec(endpoint("tfserving-embedded"), SIGNATURE, "rest")
+    body = json.dumps({"predictions": LOGITS.tolist()}).encode()
+    assert np.array_equal(rest.decode(body, 2)["logits"], LOGITS)
+    for wrong in (b"{}", b"[", b'{"predictions": [[1, 2, 3]]}', b'{"predictions": [["a", "b", "c"], [1, 2, 3]]}', b"[1]"):
+        with pytest.raises(DecodeError):
+            rest.decode(wrong, 2)
+
+
+def test_several_inputs_and_outputs_go_as_one_object_a_row():
+    spec = {"dtype": "int32", "shape": (2,)}
+    both = Signature(
+        inputs=(TensorSpec(name="ids", **spec), TensorSpec(name="mask", **spec)),
+        outputs=(TensorSpec(name="a", dtype="float32", shape=()), TensorSpec(name="b", dtype="float32", shape=(1,))),
+    )
+    rest = codec(endpoint("tfserving"), both, "rest")
+    inputs = {"ids": np.array([[1, 2]], np.int32), "mask": np.array([[1, 0]], np.int32)}
+    assert json.loads(rest.encode(inputs)) == {"instances": [{"ids": [1, 2], "mask": [1, 0]}]}
+    outputs = rest.decode(b'{"predictions": [{"a": 1.5, "b": [2.5]}]}', 1)
+    assert outputs["a"].tolist() == [1.5]
+    assert outputs["b"].tolist() == [[2.5]]
+
+
+def test_raw_and_npy_are_the_bytes_of_the_rows():
+    raw = codec(endpoint("torchserve"), SIGNATURE, "rest", "raw")
+    assert raw.encode(ROWS) == ROWS["images"].tobytes()
+    assert raw.route.content_type == "application/octet-stream"
+    assert np.array_equal(raw.decode(LOGITS.tobytes(), 2)["logits"], LOGITS)
+    npy = codec(endpoint("torchserve"), SIGNATURE, "rest", "npy")
+    assert np.array_equal(np.load(io.BytesIO(npy.encode(ROWS))), ROWS["images"])
+    for wrong in (b"", b"12345", LOGITS.tobytes() * 2):
+        with pytest.raises(DecodeError):
+            raw.decode(wrong, 2)
+        with pytest.raises(DecodeError):
+            npy.decode(wrong, 2)
+
+
+def test_torchserve_grpc_carries_the_raw_bytes():
+    from serving.torchserve.stubs import inference_pb2
+
+    grpc = codec(endpoint("torchserve"), SIGNATURE, "grpc")
+    request = inference_pb2().PredictionsRequest.FromString(grpc.encode(ROWS))
+    assert (request.model_name, request.model_version) == ("cnn", "3")
+    assert request.input["data"] == ROWS["images"].tobytes()
+    answer = inference_pb2().PredictionResponse(prediction=LOGITS.tobytes()).SerializeToString()
+    assert np.array_equal(grpc.decode(answer, 2)["logits"], LOGITS)
+    with pytest.raises(DecodeError):
+        grpc.decode(b"\xff\xff\xff", 2)
+
+
+def response(**changes):
+    from serving import tfs_stubs as tfs
+
+    answer = tfs.predict_pb2.PredictResponse()
+    tensor = answer.outputs[changes.pop("name", "logits")]
+    tensor.dtype = changes.pop("dtype", tfs.types_pb2.DT_FLOAT)
+    for size in changes.pop("shape", LOGITS.shape):
+        tensor.tensor_shape.dim.add(size=size)
+    if changes.pop("typed", False):
+        tensor.float_val.extend(changes.pop("values", LOGITS.ravel()))
+    else:
+        tensor.tensor_content = LOGITS.tobytes()
+    return answer.SerializeToString()
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_tf_serving_grpc_reads_typed_fields_and_tensor_content(typed):
+    from serving import tfs_stubs as tfs
+
+    grpc = codec(endpoint("tfserving"), SIGNATURE, "grpc")
+    request = tfs.predict_pb2.PredictRequest.FromString(grpc.encode(ROWS))
+    assert (request.model_spec.name, request.model_spec.version.value) == ("cnn", 3)
+    assert request.inputs["images"].tensor_content == ROWS["images"].tobytes()
+    assert np.array_equal(grpc.decode(response(typed=typed), 2)["logits"], LOGITS)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "output_0"}, {"dtype": 2}, {"shape": (3, 2)}, {"typed": True, "values": [1.0]}, {"shape": (1, 3)}]
+)
+def test_tf_serving_grpc_refuses_what_the_signature_does_not_promise(changes):
+    with pytest.raises(DecodeError):
+        codec(endpoint("tfserving"), SIGNATURE, "grpc").decode(response(**changes), 2)
+
+
+def test_tf_serving_grpc_takes_typed_lists():
+    from serving import tfs_stubs as tfs
+
+    grpc = codec(endpoint("tfserving"), SIGNATURE, "grpc", "float_val")
+    tensor = tfs.predict_pb2.PredictRequest.FromString(grpc.encode(ROWS)).inputs["images"]
+    assert tensor.tensor_content == b""
+    assert np.array_equal(np.array(tensor.float_val, np.float32).reshape(ROWS["images"].shape), ROWS["images"])
+    assert np.array_equal(grpc.decode(response(typed=True), 2)["logits"], LOGITS)
+
+
+def test_base64_is_the_bytes_of_each_row():
+    rest = codec(endpoint("torchserve"), SIGNATURE, "rest", "b64")
+    rows = json.loads(rest.encode(ROWS))["instances"]
+    assert [base64.b64decode(row["b64"]) for row in rows] == [row.tobytes() for row in ROWS["images"]]
+    assert rest.route.content_type == "application/json"
+    assert np.array_equal(rest.decode(json.dumps({"predictions": LOGITS.tolist()}).encode(), 2)["logits"], LOGITS)
+    with pytest.raises(UsageError, match=r"takes no encoding 'b64' over rest \(in its JSON .* is a string tensor"):
+        codec(endpoint("tfserving"), SIGNATURE, "rest", "b64")
+
+
+def test_an_encoding_a_server_does_not_take_is_a_mistake():
+    with pytest.raises(UsageError, match="takes no encoding 'raw' over rest"):
+        codec(endpoint("tfserving-embedded"), SIGNATURE, "rest", "raw")
+    with pytest.raises(UsageError, match="unknown protocol 'soap'"):
+        codec(endpoint("torchserve"), SIGNATURE, "soap")
+
+
+def test_the_codec_does_not_depend_on_where_the_server_is():
+    moved = dataclasses.replace(endpoint("torchserve"), rest_url="http://127.0.0.1:9")
+    assert codec(moved, SIGNATURE, "rest").route.target == "127.0.0.1:9"

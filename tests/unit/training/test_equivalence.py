@@ -1,0 +1,89 @@
+"""The equivalence test against experiments whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from training.equivalence import seeds_needed, tost
+
+MARGIN, ALPHA, NUM_EXPERIMENTS = 0.01, 0.05, 4000
+# What chance alone may add to a rate of alpha in so many experiments: three standard errors.
+CHANCE = 3 * math.sqrt(ALPHA * (1 - ALPHA) / NUM_EXPERIMENTS)
+
+
+def rates(difference: float, spreads: tuple[float, float], num: int, *, paired: bool = False, seed: int = 0) -> dict[str, float]:
+    """How often each verdict is given over many experiments with this true difference."""
+    rng = np.random.default_rng(seed)
+    found = {"equivalent": 0, "different": 0, "cannot": 0}
+    for _ in range(NUM_EXPERIMENTS):
+        shared = rng.normal(0, 0.05, num) if paired else 0.0
+        a = 0.95 + difference + shared + rng.normal(0, spreads[0], num)
+        b = 0.95 + shared + rng.normal(0, spreads[1], num)
+        found[tost(a, b, margin=MARGIN, alpha=ALPHA, paired=paired).verdict.split()[0]] += 1
+    return {verdict: count / NUM_EXPERIMENTS for verdict, count in found.items()}
+
+
+@pytest.mark.parametrize("difference", [MARGIN, -MARGIN])
+@pytest.mark.parametrize(("spreads", "num"), [((0.002, 0.002), 5), ((0.001, 0.004), 5), ((0.006, 0.006), 10), ((0.02, 0.02), 5)])
+def test_a_difference_as_large_as_the_margin_is_called_equivalent_at_most_alpha_often(difference, spreads, num):
+    assert rates(difference, spreads, num)["equivalent"] <= ALPHA + CHANCE
+
+
+def test_pairs_keep_the_rate_too_and_need_no_more_seeds_than_their_differences_ask():
+    assert rates(MARGIN, (0.002, 0.002), 5, paired=True)["equivalent"] <= ALPHA + CHANCE
+    assert rates(0.0, (0.002, 0.002), 5, paired=True)["equivalent"] > 0.95  # although single values spread by 0.05
+
+
+def test_equal_means_are_called_different_at_most_alpha_often():
+    assert rates(0.0, (0.02, 0.02), 5)["different"] <= ALPHA + CHANCE
+    assert rates(0.0, (0.01, 0.03), 5)["different"] <= ALPHA + CHANCE
+
+
+def test_what_is_equal_or_far_apart_is_found_when_the_spread_allows():
+    assert rates(0.0, (0.002, 0.002), 5)["equivalent"] > 0.95
+    assert rates(3 * MARGIN, (0.002, 0.002), 5)["different"] > 0.95
+    assert rates(0.0, (0.02, 0.02), 5)["cannot"] > 0.8  # looks alike, shows nothing
+
+
+def test_as_many_seeds_as_are_called_needed_give_the_stated_power():
+    needed = seeds_needed(0.008, MARGIN)
+    assert rates(0.0, (0.008, 0.008), needed)["equivalent"] >= 0.77
+    assert seeds_needed(0.5, 0.001) is None
+
+
+def test_the_figures_are_scipys():
+    a, b = [0.97, 0.981, 0.975, 0.969, 0.98], [0.972, 0.97, 0.985, 0.966, 0.971]
+    result = tost(a, b, margin=MARGIN)
+    above = stats.ttest_ind(np.array(a) + MARGIN, b, equal_var=False, alternative="greater")
+    below = stats.ttest_ind(np.array(a) - MARGIN, b, equal_var=False, alternative="less")
+    assert result.p_value == pytest.approx(max(above.pvalue, below.pvalue))
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    assert result.p_difference == pytest.approx(welch.pvalue)
+    assert result.degrees_of_freedom == pytest.approx(welch.df)
+    interval = welch.confidence_interval(1 - 2 * ALPHA)
+    assert result.interval == pytest.approx((interval.low, interval.high))
+
+
+def test_the_verdict_and_the_interval_say_the_same():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        result = tost(rng.normal(0, 0.01, 4), rng.normal(0.004, 0.004, 6), margin=MARGIN)
+        inside = result.interval[0] > -MARGIN and result.interval[1] < MARGIN
+        assert (result.verdict == "equivalent within 0.01") == inside
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"), [(0.95, "equivalent within 0.01"), (0.945, "equivalent within 0.01"), (0.9, "different")]
+)
+def test_values_without_any_spread_decide_by_themselves(other, verdict):
+    assert tost([0.95] * 3, [other] * 3, margin=MARGIN).verdict == verdict
+
+
+@pytest.mark.parametrize(("a", "b", "options"), [([1.0], [1.0, 2.0], {}), ([1.0, 2.0], [1.0, 2.0, 3.0], {"paired": True})])
+def test_too_few_values_are_refused(a, b, options):
+    with pytest.raises(ValueError, match="expected at least 2"):
+        tost(a, b, margin=MARGIN, **options)
+    with pytest.raises(ValueError, match="margin"):
+        tost([1.0, 2.0], [1.0, 2.0], margin=0)

@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+
+from faceoff.errors import FaceoffError
+from training import outcome
+
+
+def curves(num=250):
+    torch = np.linspace(2.3, 0.1, num)
+    return torch.tolist(), (torch + 1e-7).tolist()
+
+
+def test_losses_that_stay_together_pass():
+    found = outcome.compare_losses(*curves(), bound=1e-4)
+    assert found["max_abs_loss_difference"] == pytest.approx(1e-7)
+    assert found["first_step_apart"] is None
+    outcome.require_lockstep(found, model="cnn", what="cnn")
+
+
+@pytest.mark.parametrize(
+    ("step", "size", "words"),
+    [
+        (0, 2e-4, "at step 1 of 200 .*compare_layers --model cnn"),
+        (2, 2e-4, "more than 0.0001 apart at step 3 of 200"),
+        (30, 0.06, "more than 0.05 apart at step 31 of 200"),
+        (199, math.nan, "at step 200 of 200"),
+    ],
+)
+def test_losses_beyond_the_bound_are_a_fault_that_names_the_step(step, size, words):
+    torch, tf = curves()
+    tf[step] += size
+    found = outcome.compare_losses(torch, tf, bound=0.05)
+    with pytest.raises(FaceoffError, match=words) as error:
+        outcome.require_lockstep(found, model="cnn", what="cnn")
+    assert error.value.exit_code == 1
+    assert error.value.details["lockstep"]["first_step_beyond_bound"] == step
+
+
+def test_what_is_within_a_wide_bound_or_after_its_steps_is_reported_only():
+    torch, tf = curves()
+    tf[20] += 0.01
+    tf[230] += 1.0
+    found = outcome.compare_losses(torch, tf, bound=0.05)
+    outcome.require_lockstep(found, model="cnn", what="cnn")
+    assert found["first_step_apart"] == 20
+    assert found["max_abs_loss_difference"] == pytest.approx(1.0, abs=1e-6)
+    assert found["max_abs_loss_difference_in_bound_steps"] == pytest.approx(0.01, abs=1e-6)
+
+
+def test_a_model_that_does_not_train_has_nothing_apart():
+    found = outcome.compare_losses([], [], bound=1e-4)
+    assert (found["max_abs_loss_difference"], found["bound_steps"]) == (0.0, 0)
+
+
+def test_what_is_kept_of_a_training_has_no_weights(tmp_path):
+    source = tmp_path / "torch"
+    (source / "tensorboard").mkdir(parents=True)
+    for name in ("record.json", "weights.npz", "tensorboard/events.out.tfevents.1"):
+        (source / name).write_text("{}")
+    for _ in range(2):  # again replaces
+        outcome.keep(source, tmp_path / "kept")
+    kept = sorted(path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*") if path.is_file())
+    assert kept == ["record.json", "tensorboard/events.out.tfevents.1"]

@@ -1,0 +1,43 @@
+import pytest
+
+from training import study, train
+
+
+def records(accuracies):
+    return [{"test_accuracy": value, "losses": [2.0, 1.0], "version": "1", "mode": "eager"} for value in accuracies]
+
+
+def test_the_verdict_rests_on_every_seed():
+    seeds = [20, 21, 22]
+    close = {"torch": records([0.980, 0.981, 0.979]), "tf": records([0.981, 0.980, 0.979])}
+    found = study.judge(close, seeds, margin=0.01)
+    assert found["verdict"] == found["equivalence"]["verdict"] == "equivalent within 0.01"
+    assert found["accuracy"]["tf"] == [0.981, 0.980, 0.979]
+    assert found["equivalence"]["paired"] is False  # seed s of one framework has nothing in common with seed s of the other
+    far = {"torch": records([0.980, 0.981, 0.979]), "tf": records([0.90, 0.901, 0.902])}
+    assert study.judge(far, seeds, margin=0.01)["verdict"] == "different"
+    wide = {"torch": records([0.95, 0.99, 0.97]), "tf": records([0.96, 0.98, 0.97])}
+    assert study.judge(wide, seeds, margin=0.01)["verdict"] == "cannot tell: needs more seeds"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--train", "warp"], "unknown way to train 'warp'"),
+        (["--train", "native", "--seeds", "1"], "expected at least 2"),
+        (["--train", "native", "--modes", "default"], "expected no MODES or WORKERS"),
+        (["--optimizer", "lion"], "unknown optimizer 'lion'"),
+        (["--precision", "fp8"], "unknown precision 'fp8'"),
+        (["--precision", "tf32", "--device", "cpu"], "expected an NVIDIA GPU"),
+        (["--modes", "torch-jit"], "unknown mode 'torch-jit'"),
+        (["--workers", "3000"], "a core each"),
+        (["--run", "../up"], "run name"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_starts(options, words, tmp_path, capsys):
+    code = train.main([*options, "--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r")])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert words in captured.out
+    assert len(captured.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

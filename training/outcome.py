@@ -1,0 +1,73 @@
+"""Reading, keeping and comparing what the frameworks' processes leave behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceoff.errors import FaceoffError
+
+APART = 1e-4  # losses further apart than this have parted
+# The first steps are held to APART in every model: rounding has had no time to grow, so more is a difference of method.
+EARLY_STEPS = 3
+BOUND_STEPS = 200  # the steps that a model's loss bound is stated for; later ones are only reported
+
+
+def read_record(directory: Path, name: str) -> dict[str, Any]:
+    """record.json of one training, by the name of its folder."""
+    data: dict[str, Any] = json.loads((directory / name / "record.json").read_text(encoding="utf-8"))
+    return data
+
+
+def keep(source: Path, target: Path) -> None:
+    """Copy what a study keeps of one training: the record and the TensorBoard log, not the weights."""
+    if target.exists():
+        shutil.rmtree(target)
+    target.mkdir(parents=True)
+    shutil.copyfile(source / "record.json", target / "record.json")
+    if (source / "tensorboard").is_dir():
+        shutil.copytree(source / "tensorboard", target / "tensorboard")
+
+
+def compare_losses(torch: list[float], tf: list[float], *, bound: float, early_bound: float = APART) -> dict[str, Any]:
+    """How far two lock-step trainings are apart; steps count from 0 here, from 1 in sentences."""
+    apart = np.abs(np.subtract(torch, tf, dtype=np.float64))
+    apart = np.where(np.isnan(apart), np.inf, apart)  # a loss that is no number agrees with nothing
+    limits = np.where(np.arange(len(apart)) < EARLY_STEPS, min(early_bound, bound), bound)
+    return {
+        "bound": bound,
+        "early_bound": min(early_bound, bound),
+        "bound_steps": min(len(apart), BOUND_STEPS),
+        "max_abs_loss_difference": float(apart.max(initial=0.0)),
+        "max_abs_loss_difference_in_bound_steps": float(apart[:BOUND_STEPS].max(initial=0.0)),
+        "first_step_apart": _first(apart > APART),
+        "first_step_beyond_bound": _first((apart > limits)[:BOUND_STEPS]),
+    }
+
+
+def require_lockstep(comparison: dict[str, Any], *, model: str, what: str) -> None:
+    """Raise FaceoffError, naming the step, when the losses leave the stated bound within the steps it is stated for."""
+    step = comparison["first_step_beyond_bound"]
+    if step is None:
+        return
+    limit = comparison["early_bound"] if step < EARLY_STEPS else comparison["bound"]
+    reason = (
+        "before any update, so the models or the batches differ; "
+        f"the layer where it starts: python -m training.compare_layers --model {model}"
+        if step == 0
+        else "after equal first losses, so the updates differ, or rounding grows too fast at this learning rate"
+    )
+    raise FaceoffError(
+        f"{what}: the losses are more than {limit:g} apart at step {step + 1} of {comparison['bound_steps']} "
+        f"(at most {comparison['max_abs_loss_difference_in_bound_steps']:.3g}), {reason}",
+        {"lockstep": comparison, "max_abs_loss_difference": comparison["max_abs_loss_difference"]},
+    )
+
+
+def _first(where: np.ndarray) -> int | None:
+    found = np.flatnonzero(where)
+    return int(found[0]) if len(found) else None

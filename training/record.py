@@ -1,0 +1,54 @@
+"""What one framework's training leaves behind: record.json, the same fields on both sides."""
+
+from __future__ import annotations
+
+import json
+import resource
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One training in one process. Times are wall-clock; the first step, which compiles, is kept apart."""
+
+    framework: str
+    version: str
+    mode: str  # of step_torch.MODES or step_tf.MODES
+    precision: str
+    device: str
+    threads: int
+    import_s: float
+    losses: list[float]  # of every step, in order
+    step_ms: list[float]  # of every step, in order
+    test_accuracy: float | None  # of its own trained weights; None where there are no right answers
+    num_parameters: int
+    peak_gpu_bytes: int | None
+    optimizer: dict[str, Any]  # the recipe (training.optimizers)
+    native_seed: int | None = None  # of native training; None in lock-step, where the plan's seed rules both sides
+    evaluations: list[tuple[int, float]] = field(default_factory=list)  # (steps taken, test accuracy) on the way
+    logging_ms: list[float] = field(default_factory=list)  # of every step: writing its scalars, outside step_ms
+    others_percent: float | None = None  # of its cores' time: what others used (training.loop), its fellow workers among them
+    energy_j: float | None = None  # of the GPUs over all steps; None where NVML does not count it
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, and what follows from them and from this process, whose peak RSS so far is among them."""
+        # ru_maxrss is in KiB on Linux (getrusage(2)); it covers the import of the framework too.
+        peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            **asdict(self),
+            "first_step_ms": self.step_ms[0] if self.step_ms else None,
+            "training_s": sum(self.step_ms[1:]) / 1e3,
+            "peak_rss_bytes": peak_rss,
+        }
+
+    def brief(self) -> dict[str, Any]:
+        """`to_dict` without the long lists, for a JSON line."""
+        return {name: value for name, value in self.to_dict().items() if not isinstance(value, list)}
+
+    def write(self, directory: Path) -> dict[str, Any]:
+        """Write record.json; returns it in brief."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "record.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return self.brief()

@@ -1,0 +1,107 @@
+"""Native training: each framework its own way, for several seeds, and whether they arrive at the same accuracy.
+
+Each framework trains with its own initializers, its own shuffling and its own defaults for everything that the
+recipe does not say (training.optimizers). Seed s of one has nothing in common with seed s of the other, so the two
+lists of accuracies are independent and the test is Welch's (training.equivalence). What it speaks about is the mean
+over seeds on this one test set.
+
+Written to results/<run>/training/<model>/: study.json and runs/<framework>-seed-<s>/record.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceoff import environment, processes, progress
+from faceoff.errors import UsageError
+from faceoff.store import write_atomic
+from training import equivalence, outcome
+from training.job import FRAMEWORKS, Job
+
+
+def run(job: Job, *, num_seeds: int, directory: Path) -> dict[str, Any]:
+    """Train every seed in both frameworks and write study.json; returns what goes on the JSON line."""
+    if num_seeds < 2:
+        raise UsageError(f"--seeds {num_seeds}: expected at least 2, an equivalence test needs a spread (set SEEDS=...)")
+    if job.preset.loss in {"none", "adversarial"}:
+        raise UsageError(f"model {job.preset.name!r} has no accuracy, which TRAIN=native compares: use TRAIN=lockstep")
+    seeds = [job.preset.training.seed + index for index in range(num_seeds)]
+    records = _train(job, seeds, directory)
+    study = {**job.describe(), **judge(records, seeds, margin=job.preset.training.accuracy_margin)}
+    study["environment"] = environment.record()
+    write_atomic(directory / "study.json", json.dumps(study, indent=1) + "\n")
+    _show(study)
+    return {
+        "model": job.preset.name,
+        "record": str(directory / "study.json"),
+        "num_seeds": num_seeds,
+        "accuracy": study["accuracy"],
+        "equivalence": study["equivalence"],
+        "verdict": study["verdict"],
+    }
+
+
+def judge(records: dict[str, list[dict[str, Any]]], seeds: list[int], *, margin: float) -> dict[str, Any]:
+    """The part of study.json that follows from the records, one list a framework in the order of `seeds`."""
+    accuracy = {framework: [float(record["test_accuracy"]) for record in records[framework]] for framework in FRAMEWORKS}
+    result = equivalence.tost(accuracy["torch"], accuracy["tf"], margin=margin)
+    return {
+        "seeds": seeds,
+        "accuracy": accuracy,
+        "final_loss": {f: [float(np.mean(record["losses"][-20:])) for record in records[f]] for f in FRAMEWORKS},
+        "losses": {f: [record["losses"] for record in records[f]] for f in FRAMEWORKS},
+        "versions": {f: records[f][0]["version"] for f in FRAMEWORKS},
+        "modes": {f: records[f][0]["mode"] for f in FRAMEWORKS},
+        "test": "two one-sided Welch t tests",
+        "equivalence": result.to_dict(),
+        "verdict": result.verdict,
+    }
+
+
+def _train(job: Job, seeds: list[int], directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Both frameworks side by side, half the cores each: nothing here is timed."""
+    job = job.with_threads(max(1, job.threads // 2))
+    records: dict[str, list[dict[str, Any]]] = {framework: [] for framework in FRAMEWORKS}
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".study-", dir=directory) as folder:
+        plan = Path(folder)
+        job.write_plan(plan)
+        for seed in seeds:
+            progress.say(
+                f"train: native, seed {seed}, {job.num_steps} steps of {job.preset.training.batch_size} in both frameworks"
+            )
+            names = {framework: f"{framework}-seed-{seed}" for framework in FRAMEWORKS}
+            processes.run_stages(
+                [
+                    (f"training.train_{f}", ("--plan", str(plan), "--name", name, "--native-seed", str(seed)))
+                    for f, name in names.items()
+                ]
+            )
+            for framework, name in names.items():
+                records[framework].append(outcome.read_record(plan, name))
+                outcome.keep(plan / name, directory / "runs" / name)
+                shutil.rmtree(plan / name)
+    return records
+
+
+def _show(study: dict[str, Any]) -> None:
+    rows = [
+        [seed, *(f"{study['accuracy'][framework][index]:.4f}" for framework in FRAMEWORKS)]
+        for index, seed in enumerate(study["seeds"])
+    ]
+    rows.append(["mean", *(f"{np.mean(study['accuracy'][framework]):.4f}" for framework in FRAMEWORKS)])
+    progress.table("Test accuracy, each framework its own way", ["seed", *FRAMEWORKS], rows)
+    result = study["equivalence"]
+    low, high = result["interval"]
+    more = f" (about {result['seeds_needed']} of each)" if "more seeds" in study["verdict"] and result["seeds_needed"] else ""
+    progress.say(
+        f"train: {study['verdict']}{more}; torch minus tf {result['difference']:+.4f}, "
+        f"{100 * (1 - 2 * result['alpha']):.0f}% interval {low:+.4f} to {high:+.4f}, margin {result['margin']:g}, "
+        f"TOST p {result['p_value']:.3g}"
+    )
