@@ -1,6 +1,6 @@
 """A server added by docs/adding-a-server.md: one module like this one, and one line in serving/servers/__init__.py.
 
-It speaks TensorFlow Serving's REST and gRPC API and answers a golden row with its golden output.
+It speaks TensorFlow Serving's REST and gRPC API and answers a row of the golden set or the test set with the output on disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from faceoff import evaluation, servables
 from faceoff.endpoints import Endpoint
+from faceoff.store import Store
 from serving import metrics
 from serving.client import get_json
 from serving.lifecycle import HOST, Launch, Served, Server
@@ -39,9 +41,9 @@ class Added(Server):
 
     def launch(self) -> Launch:
         served = self.job.served[0]
-        golden = served.artifact.parents[3] / "golden"
+        artifacts = served.artifact.parents[4]
         ports = [str(self.ports["added rest"]), str(self.ports["added grpc"])]
-        return Launch(argv=[sys.executable, "-m", "tests.fakes.added_server", *ports, served.model, str(golden)])
+        return Launch(argv=[sys.executable, "-m", "tests.fakes.added_server", *ports, served.model, str(artifacts)])
 
     def endpoint(self, served: Served) -> Endpoint:
         rest_url = f"http://{HOST}:{self.ports['added rest']}"
@@ -75,20 +77,22 @@ class Added(Server):
 
 
 def main() -> None:
-    """Serve: a row is answered by the golden row it equals."""
+    """Serve: a row is answered by the output of the row it equals."""
     import grpc
 
     from serving import tfs_stubs as tfs
 
-    rest_port, grpc_port, model, golden = int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])
-    (inputs,) = np.load(golden / "inputs.npz").values()
-    (outputs,) = np.load(golden / "outputs.npz").values()
-    known = {row.tobytes(): index for index, row in enumerate(inputs)}
+    rest_port, grpc_port, model, artifacts = int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])
+    trained = servables.read_trained(Store(artifacts=artifacts), model)
+    known = {}
+    for rows in (evaluation.read(trained).rows, trained.golden):
+        (inputs,), (outputs,) = rows.inputs.values(), rows.outputs.values()
+        known |= {row.tobytes(): output for row, output in zip(inputs, outputs, strict=True)}
     count = [0]
 
     def answer(rows: np.ndarray) -> np.ndarray:
         count[0] += 1
-        return outputs[[known[row.tobytes()] for row in rows]]
+        return np.stack([known[row.tobytes()] for row in rows])
 
     class Rest(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -96,7 +100,7 @@ def main() -> None:
         def do_GET(self) -> None:
             pages = {
                 "/ready": json.dumps({"model": model}),
-                "/settings": '{"answers": "golden"}',
+                "/settings": '{"answers": "known rows"}',
                 "/metrics": f"added_requests {count[0]}\n",
             }
             self._send(pages[self.path].encode())

@@ -233,7 +233,7 @@ def test_a_server_added_by_the_page_goes_through_the_whole_life(two_versions, ru
         code, result = command("serving.deploy", "--servers", "added", "--ports", "free")
         assert (code, result["endpoints"]) == (0, ["added"]), result
         (server,) = command("serving.status")[1]["servers"]
-        assert (server["ready"], server["models"][0]["settings"]) == (True, {"answers": "golden"})
+        assert (server["ready"], server["models"][0]["settings"]) == (True, {"answers": "known rows"})
         assert server["requests"] > 0
     finally:
         code, result = command("serving.undeploy")

@@ -31,7 +31,7 @@ class MadeUp(Bench):
         self.log.append((name, server, tuning, dict(overrides), load))
         folder = self.folder / name
         (folder / "samples").mkdir(parents=True)
-        (folder / "parity.json").write_text(json.dumps({"checks": [{"server": server}], "num_rows": 128}))
+        (folder / "parity.json").write_text(json.dumps({"checks": [{"server": server}], "test_sets": [], "num_rows": 128}))
         rps = RPS[server] * (1.5 if overrides.get("workers") == 2 else 1.0)
         found = []
         for number, (protocol, scenario) in enumerate(itertools.product(self.protocols, load.scenarios.split(","))):

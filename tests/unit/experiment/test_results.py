@@ -42,7 +42,8 @@ def done(tmp_path):
     for visit in plan.visits(SERVERS, plan.profile("quick"), seed=1):
         folder = tmp_path / "visits" / visit.id
         folder.mkdir(parents=True)
-        (folder / "parity.json").write_text(json.dumps({"checks": [{"server": visit.server}], "num_rows": 128}))
+        by_server = [{"server": visit.server}]
+        (folder / "parity.json").write_text(json.dumps({"checks": by_server, "test_sets": by_server, "num_rows": 128}))
         value = (2.0 if visit.server == "torchserve" else 1.0) * (1 + 0.01 * visit.repeat)
         bad = (visit.server, visit.tuning, visit.repeat) == ("torchserve", "default", 2)
         scenarios = ("closed", "server", "max_qps")
@@ -103,7 +104,8 @@ def test_the_files_of_a_run(done, tmp_path):
     (p99,) = [c for c in summary["comparisons"] if (c["metric"], c["tuning"], c["kind"]) == ("p99", "best", "ab")]
     assert p99["ratio"] == pytest.approx(2.0)
     parity = json.loads((tmp_path / "records" / "parity.json").read_text())
-    assert sorted(check["server"] for check in parity["checks"]) == sorted(SERVERS)
+    for key in ("checks", "test_sets"):
+        assert sorted(check["server"] for check in parity[key]) == sorted(SERVERS), key
     assert {e["server"] for e in json.loads((tmp_path / "records" / "endpoints.json").read_text())} == set(SERVERS)
 
 

@@ -46,7 +46,7 @@ def test_pairs_have_the_same_functions_in_the_same_order(stem):
     if stem == "export/export":  # the forms of a model are each framework's own
         shared = set(torch) & set(tf)
         torch, tf = ([name for name in names if name in shared] for names in (torch, tf))
-        assert {"export", "export_onnx", "export_onnx_mar", "main"} <= shared
+        assert {"export", "export_onnx", "main"} <= shared
     assert torch == tf
 
 
