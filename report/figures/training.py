@@ -39,7 +39,7 @@ def losses(curves: Mapping[str, Values], apart: float) -> dict[str, Any]:
             row=1,
             col=1,
         )
-    figure.update_yaxes(base.axis("loss (cross-entropy)", rangemode="tozero"), row=1, col=1)
+    figure.update_yaxes(base.axis("loss", rangemode="tozero"), row=1, col=1)
     if both:
         first, second = curves.values()
         length = min(len(first), len(second))

@@ -61,6 +61,8 @@ def _lockstep(records: Sequence[Study]) -> list[Block]:
             )
         )
         losses = {key: np.asarray(values, dtype=np.float64) for key, values in record.data["losses"].items()}
+        if not all(len(values) for values in losses.values()):
+            continue  # a model without weights takes no step
         plots.append(
             Plot(
                 id=f"plot-lockstep-{record.model}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ def section(run: Run) -> Section:
 def _story(training: dict[str, Any]) -> str:
     metrics, config = training["metrics"], training["config"]
     steps, apart = int(metrics["num_steps"]), metrics["first_step_apart"]
+    if not steps:
+        return "Nothing is trained: the model has no weights."
     optimizer, lockstep = config["optimizer"], metrics["lockstep"]
     label = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}.get(optimizer["name"], optimizer["name"])
     momentum = f" and momentum {optimizer['momentum']:g}" if optimizer["name"] == "sgd" else ""
@@ -79,11 +81,11 @@ def _table(sides: dict[str, dict[str, Any]], training: dict[str, Any] | None) ->
         ("Import of the framework", lambda _, r: formats.seconds(r["import_s"])),
         ("First step (compiles, allocates)", lambda _, r: formats.milliseconds(r["first_step_ms"])),
         ("All other steps", lambda _, r: formats.seconds(r["training_s"])),
-        ("One step, median", lambda _, r: formats.milliseconds(float(np.median(r["step_ms"][1:])))),
-        ("One step, p99", lambda _, r: formats.milliseconds(float(np.quantile(r["step_ms"][1:], 0.99)))),
+        ("One step, median", lambda _, r: formats.milliseconds(_quantile(r["step_ms"][1:], 0.5))),
+        ("One step, p99", lambda _, r: formats.milliseconds(_quantile(r["step_ms"][1:], 0.99))),
         ("Peak memory (RSS)", lambda _, r: formats.size(r["peak_rss_bytes"])),
         ("Peak GPU memory", lambda _, r: formats.size(r["peak_gpu_bytes"]) if r["peak_gpu_bytes"] is not None else "no GPU used"),
-        ("Last loss", lambda _, r: formats.number(r["losses"][-1])),
+        ("Last loss", lambda _, r: formats.number(r["losses"][-1] if r["losses"] else None)),
         ("Test accuracy, own weights", lambda _, r: formats.percent(r["test_accuracy"])),
         ("Test accuracy, served weights", lambda key, _: formats.percent(served.get(key))),
     ]
@@ -95,7 +97,15 @@ def _table(sides: dict[str, dict[str, Any]], training: dict[str, Any] | None) ->
     )
 
 
+def _quantile(values: Sequence[float], level: float) -> float | None:
+    """None where there are no values: a model without weights takes no step."""
+    return float(np.quantile(values, level)) if values else None
+
+
 def _plots(sides: dict[str, dict[str, Any]]) -> list[Plot]:
+    """Losses and step times; nothing of a model that takes no step (training takes none or at least two)."""
+    if not all(record["losses"] for record in sides.values()):
+        return []
     curves = {key: np.asarray(record["losses"], dtype=np.float64) for key, record in sides.items()}
     times = {key: np.asarray(record["step_ms"], dtype=np.float64) for key, record in sides.items()}
     legend = [identity.framework(key) for key in sides]
@@ -121,7 +131,7 @@ def _plots(sides: dict[str, dict[str, Any]]) -> list[Plot]:
             figure=figures.losses(curves, APART),
             label="Training loss against optimizer step: "
             + formats.listed([f"{identity.framework(k).label} from {v[0]:.3f} to {v[-1]:.3f}" for k, v in curves.items()]),
-            caption=f"Cross-entropy on the same batches. Where one curve hides the other they are equal.{both}{thinned}",
+            caption=f"The same batches on both sides. Where one curve hides the other they are equal.{both}{thinned}",
             legend=legend,
         ),
         Plot(

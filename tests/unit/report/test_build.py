@@ -207,6 +207,21 @@ def test_no_records_at_all_is_still_a_report(run, capsys):
     assert visible(texts(run)[0]).count("is not in this run") >= 6
 
 
+def test_a_model_that_takes_no_training_step_has_a_report(run, capsys):
+    def untrained(record):
+        record.update(losses=[], step_ms=[], first_step_ms=None, training_s=0, test_accuracy=None, num_parameters=0)
+
+    for framework in ("torch", "tf"):
+        records.edit(run / "records" / f"train_{framework}.json", untrained)
+    metrics = {"num_steps": 0, "max_abs_loss_difference": 0.0, "first_step_apart": None}
+    metrics |= {name: {"torch": None, "tf": None} for name in ("test_accuracy", "served_accuracy")}
+    records.edit(run / "records" / "training.json", lambda training: training["metrics"].update(metrics))
+    code, line = make(run, capsys)
+    assert code == 0, line
+    assert "Nothing is trained: the model has no weights." in visible(texts(run)[0])
+    assert not {"plot-losses", "plot-steps"} & {plot.id for plot in plots(page_of(run))}
+
+
 def test_no_summary_names_the_command(run, capsys):
     (run / "summary.json").unlink()
     code, line = make(run, capsys)
