@@ -33,6 +33,7 @@ from training.job import Job
 
 MODES = ("torch-eager", "torch-compile", "tf-function", "tf-eager", "tf-xla")
 DEFAULT = ("torch-eager", "tf-function")
+MIN_STEPS = 3  # the first is kept apart, and one value is no distribution
 REPEATS = {"quick": 2, "full": 6}
 MAX_OTHERS_PERCENT = 5.0  # of the cores' time; a machine that is busy with something else measures that
 NUM_EVALUATIONS = 15  # of the test accuracy, on the way
@@ -75,10 +76,18 @@ def schedule(modes: Sequence[str], repeats: int) -> list[Entry]:
     return [Entry(mode=m, logged=logged, repeat=r) for r, entries in enumerate(rounds) for m, logged in entries]
 
 
+def check(job: Job) -> None:
+    """Raise UsageError for a training too short to compare."""
+    if job.num_steps < MIN_STEPS:
+        raise UsageError(
+            f"model {job.preset.name!r} takes {job.num_steps} training steps in profile {job.profile}: "
+            f"expected at least {MIN_STEPS} to compare modes (set PROFILE=... or leave MODES out)"
+        )
+
+
 def run(job: Job, modes: Sequence[str], directory: Path) -> dict[str, Any]:
     """Run the schedule and write modes.json; returns what goes on the JSON line."""
-    if job.num_steps < 3:
-        raise UsageError(f"model {job.preset.name!r} has {job.num_steps} training steps; expected some to compare (MODES=)")
+    check(job)
     order = schedule(modes, REPEATS.get(job.profile, 2))
     records: dict[str, dict[str, Any]] = {}
     directory.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     job = jobs.from_args(args)
     if args.train == "native":
         return study.run(job, num_seeds=args.seeds, directory=results)
+    if chosen:
+        modes.check(job)
     if args.workers > 1:
         distributed.check(job, args.workers)
     done = lockstep(job, cli.store(args), served=args.weights)
@@ -83,7 +85,7 @@ def lockstep(job: Job, store: Store, *, served: str) -> dict[str, Any]:
         outcome.require_lockstep(apart, model=preset.name, what=what)
         progress.say("train: each framework computes the logits of both sides' weights")
         processes.run_stages([(f"training.evaluate_{f}", ("--plan", str(directory))) for f in FRAMEWORKS])
-        metrics = compare(directory, tolerance=preset.tolerances.frameworks, served=served, apart=apart)
+        metrics = compare(directory, model=preset.name, tolerance=preset.tolerances.frameworks, served=served, apart=apart)
         config = {
             "preset": preset.to_dict(),
             "dataset": job.dataset.describe(),
@@ -117,7 +119,7 @@ def keep_lockstep(directory: Path, results: Path) -> None:
     write_atomic(results / "lockstep.json", json.dumps(record, indent=1) + "\n")
 
 
-def compare(directory: Path, *, tolerance: float, served: str, apart: dict[str, Any]) -> dict[str, Any]:
+def compare(directory: Path, *, model: str, tolerance: float, served: str, apart: dict[str, Any]) -> dict[str, Any]:
     """Hold the two trained models against each other and write the served weights and golden outputs.
 
     `apart` is outcome.compare_losses of the two trainings; it goes into the metrics that are returned. Raises
@@ -134,7 +136,7 @@ def compare(directory: Path, *, tolerance: float, served: str, apart: dict[str, 
             if difference.problem:
                 raise FaceoffError(
                     f"the weights of {source} do not give the same outputs in both frameworks: {difference.problem} "
-                    f"({rows} rows); the layer where it starts: python -m training.compare_layers"
+                    f"({rows} rows); the layer where it starts: python -m training.compare_layers --model {model}"
                 )
             largest = max(largest, difference.max_abs)
         agreement[source] = {"max_abs_logit_difference": largest, "tolerance": tolerance}
@@ -208,7 +210,9 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--modes", type=cli.comma_list, default=[], help="compare modes: default, all, or of " + ", ".join(modes.MODES)
     )
-    parser.add_argument("--workers", type=int, default=1, help="also train data-parallel with so many (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=cli.positive_int, default=1, help="also train data-parallel with so many (default: %(default)s)"
+    )
     parser.add_argument("--run", default="", help="results/RUN/ for what is not the artifact (default: training)")
     parser.add_argument("--weights", default="torch", help="whose weights are served: torch or tf (default: %(default)s)")
     parser.add_argument("--profile", default="quick", help="how many steps: quick or full (default: %(default)s)")

@@ -57,14 +57,14 @@ def test_models_that_do_not_agree_are_refused(exported, tmp_path):
     outputs = dict(np.load(path))
     outputs["test/logits"][3, 4] += 2e-5
     np.savez(path, **outputs)
-    with pytest.raises(FaceoffError, match="do not give the same outputs in both frameworks"):
-        train.compare(directory, tolerance=1e-5, served="torch", apart=APART)
+    with pytest.raises(FaceoffError, match=r"do not give the same outputs in both frameworks: .*compare_layers --model cnn"):
+        train.compare(directory, model="cnn", tolerance=1e-5, served="torch", apart=APART)
 
 
 def test_tensorflows_weights_can_be_the_served_ones(exported, tmp_path):
     directory = tmp_path / "cnn"
     shutil.copytree(exported.model_dir("cnn"), directory, ignore=shutil.ignore_patterns("export"))
-    train.compare(directory, tolerance=1e-5, served="tf", apart=APART)
+    train.compare(directory, model="cnn", tolerance=1e-5, served="tf", apart=APART)
     assert weights.digest(weights.load(directory / "weights.npz")) == weights.digest(
         weights.load(directory / "tf" / "weights.npz")
     )

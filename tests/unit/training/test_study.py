@@ -30,7 +30,12 @@ def test_the_verdict_rests_on_every_seed():
         (["--precision", "fp8"], "unknown precision 'fp8'"),
         (["--precision", "tf32", "--device", "cpu"], "expected an NVIDIA GPU"),
         (["--modes", "torch-jit"], "unknown mode 'torch-jit'"),
+        (
+            ["--modes", "default", "--model", "resnet50"],
+            "'resnet50' takes 2 training steps in profile quick: expected at least 3",
+        ),
         (["--workers", "3000"], "a core each"),
+        (["--workers", "0"], "expected an integer of at least 1"),
         (["--run", "../up"], "run name"),
     ],
 )
