@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from faceoff.errors import StageError
 
 ROOT = Path(__file__).resolve().parent.parent
 _PR_SET_PDEATHSIG = 1
+_TURN_S = 0.1  # that each of several stages is listened to in turn
 
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
@@ -44,11 +46,18 @@ class Stage:
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
         """The JSON line of a stage that ended well. Raises StageError with the stage's own words otherwise."""
+        result = self.poll(timeout_s)
+        if result is None:
+            self.stop()
+            raise StageError(f"{self.module} did not finish within {timeout_s:.0f} s")
+        return result
+
+    def poll(self, timeout_s: float | None) -> dict[str, Any] | None:
+        """`wait` for at most `timeout_s`, reading what the stage writes; None when it is not done then."""
         try:
             stdout, _ = self.process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            self.stop()
-            raise StageError(f"{self.module} did not finish within {timeout_s:.0f} s") from error
+        except subprocess.TimeoutExpired:
+            return None
         result = last_json(stdout)
         code = self.process.returncode
         if code != 0 or result is None:
@@ -84,13 +93,24 @@ def run_stage(module: str, *args: str, env: dict[str, str] | None = None, timeou
 def run_stages(
     stages: Sequence[tuple[str, Sequence[str]]], *, env: dict[str, str] | None = None, timeout_s: float | None = None
 ) -> list[dict[str, Any]]:
-    """Run stages side by side (never for anything that is timed); the first failure stops the others."""
+    """Run stages side by side (never for anything that is timed); the first failure, whichever stage's, stops the others."""
     running = [start_stage(module, *args, env=env) for module, args in stages]
     try:
-        return [stage.wait(timeout_s) for stage in running]
+        if len(running) == 1:
+            return [running[0].wait(timeout_s)]
+        results: dict[int, dict[str, Any]] = {}
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while len(results) < len(running):
+            for index, stage in enumerate(running):
+                if index not in results and (result := stage.poll(_TURN_S)) is not None:
+                    results[index] = result
+            if deadline is not None and time.monotonic() > deadline and len(results) < len(running):
+                late = ", ".join(stage.module for index, stage in enumerate(running) if index not in results)
+                raise StageError(f"{late} did not finish within {timeout_s:.0f} s")
+        return [results[index] for index in range(len(running))]
     finally:
         for stage in running:
-            if stage.process.poll() is None:
+            if stage.process.stdout is not None and not stage.process.stdout.closed:  # not read to its end
                 stage.stop()
 
 

@@ -31,9 +31,22 @@ def test_a_stage_without_a_json_line_is_a_fault():
     assert caught.value.exit_code == 1
 
 
-def test_the_first_failure_stops_the_other_stages():
+@pytest.mark.parametrize("order", [1, -1])  # the one that fails may not be the one that was started first
+def test_the_first_failure_stops_the_other_stages(order):
+    stages = [("training.train", ["--model", "nope"]), ("http.server", ["0", "--bind", "127.0.0.1"])]
     with pytest.raises(StageError, match="nope"):
-        processes.run_stages([("training.train", ["--model", "nope"]), ("http.server", ["0", "--bind", "127.0.0.1"])])
+        processes.run_stages(stages[::order], timeout_s=60)
+    assert not [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_stages_side_by_side_answer_in_their_order_and_have_one_deadline(tmp_path):
+    code = "import json, sys, time; time.sleep(float(sys.argv[1])); print(json.dumps({'status': 'ok', 'slept': sys.argv[1]}))"
+    (tmp_path / "sleeper.py").write_text(code)
+    env = {"PYTHONPATH": str(tmp_path)}
+    found = processes.run_stages([("sleeper", ["0.5"]), ("sleeper", ["0"])], env=env, timeout_s=60)
+    assert [answer["slept"] for answer in found] == ["0.5", "0"]
+    with pytest.raises(StageError, match="sleeper did not finish within 2 s"):
+        processes.run_stages([("sleeper", ["600"]), ("sleeper", ["0"])], env=env, timeout_s=2)
     assert not [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
 
 
