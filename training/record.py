@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
-import resource
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process has had resident since it began, the import of its framework included.
+
+    VmHWM of proc_pid_status(5). getrusage's ru_maxrss survives exec(2): it would be at least what the process that
+    started this one had, which holds the whole data set.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +46,11 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, and what follows from them and from this process, whose peak RSS so far is among them."""
-        # ru_maxrss is in KiB on Linux (getrusage(2)); it covers the import of the framework too.
-        peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {
             **asdict(self),
             "first_step_ms": self.step_ms[0] if self.step_ms else None,
             "training_s": sum(self.step_ms[1:]) / 1e3,
-            "peak_rss_bytes": peak_rss,
+            "peak_rss_bytes": peak_rss_bytes(),
         }
 
     def brief(self) -> dict[str, Any]:
