@@ -76,8 +76,10 @@ def print_json(payload: dict[str, Any]) -> None:
 
 def run(parser: Parser, command: Callable[[argparse.Namespace], dict[str, Any]], argv: Sequence[str] | None = None) -> int:
     """Parse `argv`, run `command`, print its JSON line; returns the exit code (0 ok, 1 fault, 2 usage, 3 invalid)."""
-    # A `kill` must clean up like Ctrl-C does: the `finally` blocks own servers and half-written folders.
+    # A `kill` or a closed terminal must clean up like Ctrl-C does: the `finally` blocks own servers and half-written folders.
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it, and that stays
+        signal.signal(signal.SIGHUP, _interrupt)
     # grpcio would start its threads again in every forked child, whose descriptors are closed before its exec: it may abort.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
@@ -99,7 +101,8 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], dict[str, Any]],
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not cut the clean-up short
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a second signal must not cut the clean-up short
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -1,9 +1,13 @@
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from faceoff import cli
 from faceoff.errors import CorruptError, FaceoffError, InvalidError, StageError, UsageError
+from tests.conftest import ROOT
 
 
 def outcome(capsys, command, argv=()):
@@ -53,6 +57,31 @@ def test_a_wrong_option_is_the_users_mistake_in_one_line(capsys, argv):
     code, result, err = outcome(capsys, lambda args: {}, argv)
     assert (code, result["status"]) == (2, "usage")
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_and_a_closed_terminal_clean_up(number):
+    code = (
+        "import os, sys\n"
+        "from faceoff import cli\n"
+        "def command(args):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        sys.exit('the signal changed nothing')\n"
+        "    finally:\n"
+        "        print('cleaned up')\n"
+        "sys.exit(cli.run(cli.Parser(prog='prog'), command, []))\n"
+    )
+    # with the signal's default behaviour, whatever the runner of the tests has set
+    done = subprocess.run(
+        [sys.executable, "-c", f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n{code}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    cleaned, line = done.stdout.splitlines()
+    assert (done.returncode, cleaned, json.loads(line)["error"]) == (1, "cleaned up", "interrupted")
 
 
 def test_comma_list_drops_empty_parts():
