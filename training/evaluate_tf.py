@@ -26,12 +26,12 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     with cli.quiet_tensorflow():
         import tensorflow as tf
 
-    from training import weights_tf
+    from training import step_tf, weights_tf
     from training.train_tf import configure_threads, use_device
 
     plan = plans.read(args.plan)
     configure_threads(plan.threads)
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    step_tf.set_precision("float32")  # whatever it was trained in; TensorFlow's own default is TF32
     with tf.device(use_device(plan.device)):
         pair = importlib.import_module(f"training.{plan.module}_tf")
         model = pair.build(plan.architecture, plan.signature.to_dict())

@@ -25,10 +25,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """Write the outputs of both sides' weights."""
     import torch
 
-    from training import weights_torch
+    from training import step_torch, weights_torch
 
     plan = plans.read(args.plan)
     torch.set_num_threads(plan.threads)
+    step_torch.set_precision("float32")  # whatever it was trained in; torch's own convolutions would use TF32
     pair = importlib.import_module(f"training.{plan.module}_torch")
     model = pair.build(plan.architecture, plan.signature.to_dict()).to(plan.device)
     shapes = weights.shapes(weights_torch.weights(model))

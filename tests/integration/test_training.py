@@ -70,8 +70,14 @@ def test_tensorflows_weights_can_be_the_served_ones(exported, tmp_path):
     )
 
 
+TF32 = {
+    "torch": "import torch.backends as b; tf32 = b.cuda.matmul.allow_tf32 or b.cudnn.allow_tf32",
+    "tf": "import tensorflow as tf; tf32 = tf.config.experimental.tensor_float_32_execution_enabled()",
+}
+
+
 @pytest.mark.parametrize(("framework", "other"), [("torch", "tensorflow"), ("tf", "torch")])
-def test_neither_process_loads_the_other_framework(exported, tmp_path, framework, other):
+def test_neither_process_loads_the_other_framework_nor_has_tf32(exported, tmp_path, framework, other):
     """Where the logits are computed; where it trains: test_lockstep.py."""
     plan = tmp_path / "plan"
     shutil.copytree(exported.model_dir("cnn"), plan, ignore=shutil.ignore_patterns("export"))
@@ -79,11 +85,13 @@ def test_neither_process_loads_the_other_framework(exported, tmp_path, framework
         "import json, sys\n"
         f"from training.evaluate_{framework} import main\n"
         f"code = main(['--plan', {str(plan)!r}])\n"
-        "print(json.dumps([code, sorted(name for name in sys.modules if '.' not in name)]))\n"
+        "loaded = sorted(name for name in sys.modules if '.' not in name)\n"
+        f"{TF32[framework]}\n"
+        "print(json.dumps([code, loaded, tf32]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    status, loaded = json.loads(done.stdout.strip().splitlines()[-1])
-    assert status == 0
+    status, loaded, tf32 = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (status, tf32) == (0, False)
     assert other not in loaded
     assert {"torch": "torch", "tf": "tensorflow"}[framework] in loaded
 
