@@ -17,6 +17,7 @@ import numpy as np
 
 ALPHA = 0.05
 POWER = 0.8
+NEEDS_MORE = "needs more seeds"
 MAX_SEEDS = 1000  # beyond it "needs more seeds" is not advice
 
 
@@ -37,9 +38,19 @@ class Equivalence:
     seeds_needed: int | None  # of each, for TOST to succeed with probability 0.8 if the means are equal; None: too many
     verdict: str
 
+    @property
+    def advice(self) -> int | None:
+        """How many values of each would do, when there are too few; None otherwise, and where so many would be no advice.
+
+        `seeds_needed` supposes equal means. When as many were there already, the means are not that equal and the
+        figure would mislead.
+        """
+        enough = self.seeds_needed is None or self.seeds_needed <= min(self.num_a, self.num_b)
+        return None if enough or not self.verdict.endswith(NEEDS_MORE) else self.seeds_needed
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for study.json."""
-        return {**asdict(self), "interval": list(self.interval)}
+        return {**asdict(self), "interval": list(self.interval), "advice": self.advice}
 
 
 def tost(a: Sequence[float], b: Sequence[float], *, margin: float, alpha: float = ALPHA, paired: bool = False) -> Equivalence:
@@ -117,4 +128,4 @@ def _spread(a: np.ndarray, b: np.ndarray, *, paired: bool) -> float:
 def _verdict(p_value: float, p_difference: float, margin: float, alpha: float) -> str:
     if p_value <= alpha:  # also when a difference is shown: it is one that does not matter
         return f"equivalent within {margin:g}"
-    return "different" if p_difference <= alpha else "cannot tell: needs more seeds"
+    return "different" if p_difference <= alpha else f"cannot tell: {NEEDS_MORE}"

@@ -198,7 +198,7 @@ def _show(record: dict[str, Any]) -> None:
                 f"{mode['step_ms']['p50']:.2f}",
                 f"{mode['step_ms']['p99']:.2f}",
                 f"{np.mean(mode['examples_per_s']):.0f}",
-                f"{np.mean(reached):.2f}" if reached else "not reached",
+                f"{np.mean(reached):.2f}" if reached else "-" if record["target_accuracy"] is None else "not reached",
                 f"{max(mode['peak_rss_bytes']) / 2**20:.0f}",
                 f"{mode['max_abs_loss_difference']:.2g}",
             ]

@@ -99,7 +99,7 @@ def _show(study: dict[str, Any]) -> None:
     progress.table("Test accuracy, each framework its own way", ["seed", *FRAMEWORKS], rows)
     result = study["equivalence"]
     low, high = result["interval"]
-    more = f" (about {result['seeds_needed']} of each)" if "more seeds" in study["verdict"] and result["seeds_needed"] else ""
+    more = f" (about {result['advice']} of each)" if result["advice"] else ""
     progress.say(
         f"train: {study['verdict']}{more}; torch minus tf {result['difference']:+.4f}, "
         f"{100 * (1 - 2 * result['alpha']):.0f}% interval {low:+.4f} to {high:+.4f}, margin {result['margin']:g}, "

@@ -133,8 +133,8 @@ def _native(records: Sequence[Study]) -> list[Block]:
         tone: Tone = "good" if data["verdict"].startswith("equivalent") else "bad" if data["verdict"] == "different" else "warn"
         low, high = (100 * value for value in result["interval"])
         difference, margin = 100 * result["difference"], 100 * result["margin"]
-        needed = result["seeds_needed"]
-        advice = f"about {formats.plural(needed, 'seed')} would do" if "more seeds" in data["verdict"] and needed else ""
+        needed = result.get("advice")  # older records have none
+        advice = f"about {formats.plural(needed, 'seed')} would do" if needed else ""
         rows.append(
             (
                 Cell(text=record.model, note=f"{data['dataset']['name']}, {optimizer(data['optimizer'])}"),

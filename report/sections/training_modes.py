@@ -93,7 +93,13 @@ def _mode_table(record: Study) -> Table:
                 Cell(text=formats.milliseconds(mode["step_ms"]["p50"]), note=formats.interval(*interval) if interval else ""),
                 Cell(text=formats.milliseconds(mode["step_ms"]["p99"])),
                 Cell(text=formats.number(float(np.mean(mode["examples_per_s"]))), note=_several(mode["examples_per_s"])),
-                Cell(text=formats.seconds(float(np.median(reached))) if reached else "not reached"),
+                Cell(
+                    text=formats.seconds(float(np.median(reached)))
+                    if reached
+                    else formats.NONE
+                    if data["target_accuracy"] is None
+                    else "not reached"
+                ),
                 Cell(text=formats.size(max(mode["peak_rss_bytes"]))),
                 Cell(text=f"{np.mean(energy):.0f} J" if energy else formats.NONE),
                 Cell(text=formats.small(mode["max_abs_loss_difference"])),

@@ -156,6 +156,12 @@ def test_energy_that_nobody_counted_and_targets_that_nobody_reached_are_said(run
     assert "1.10\u202fs" in rows["tf-xla"] or any("1.1" in cell for cell in rows["tf-xla"])
 
 
+def test_without_a_target_none_is_called_missed(run):
+    records.edit(run / "training" / "lstm" / "modes.json", lambda modes: modes.update(target_accuracy=None))
+    rows = {row[0].text: [cell.text for cell in row] for row in tables(section(run)[0])["lstm on mnist1d"].rows}
+    assert "not reached" not in rows["torch-eager"]
+
+
 def test_a_broken_record_is_named(run, capsys):
     path = run / "training" / "lstm" / "modes.json"
     data = json.loads(path.read_text())

@@ -53,6 +53,18 @@ def test_as_many_seeds_as_are_called_needed_give_the_stated_power():
     assert seeds_needed(0.5, 0.001) is None
 
 
+def test_seeds_are_advised_only_when_they_are_more_than_there_were():
+    spread = np.array([-1, -0.5, 0, 0.5, 1]) * 0.02
+    wide = tost(0.95 + spread, 0.95 + spread, margin=MARGIN)
+    assert wide.verdict == "cannot tell: needs more seeds"
+    assert wide.advice == wide.to_dict()["advice"] == wide.seeds_needed > 5
+    between = tost(0.95 + spread / 4, 0.9555 + spread / 4, margin=MARGIN)  # nearly as far apart as the margin, and a small spread
+    assert between.verdict == "cannot tell: needs more seeds"
+    assert between.seeds_needed <= 5
+    assert between.advice is None
+    assert tost(0.95 + spread / 20, 0.95 + spread / 20, margin=MARGIN).advice is None  # nothing is missing
+
+
 def test_the_figures_are_scipys():
     a, b = [0.97, 0.981, 0.975, 0.969, 0.98], [0.972, 0.97, 0.985, 0.966, 0.971]
     result = tost(a, b, margin=MARGIN)
