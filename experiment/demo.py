@@ -13,17 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from faceoff import cli, endpoints, manifest, presets, processes, progress
-from faceoff.errors import FaceoffError, InvalidError, StageError
+from faceoff import cli, devices, endpoints, manifest, presets, processes, progress
+from faceoff.errors import FaceoffError, InvalidError, StageError, unknown
 from faceoff.store import Store
 from serving import state
+from serving.deploy import resolve
+from serving.protocols import PROTOCOLS
+from serving.servers import server_class
 
 
 def demo(args: argparse.Namespace) -> dict[str, Any]:
     """Run the path; returns the report's place and the seconds of each stage. Raises InvalidError after the report."""
-    presets.model(args.model)
     store = cli.store(args)
     run_dir = store.run_dir(args.run)
+    check(args)
     model, roots = ("--model", args.model), ("--artifacts", str(store.artifacts), "--results", str(store.results))
     device = ("--device", args.device)
     seconds: dict[str, float] = {}
@@ -67,6 +70,21 @@ def demo(args: argparse.Namespace) -> dict[str, Any]:
     if invalid is not None:
         raise InvalidError(str(invalid), details)
     return details
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise UsageError now for what a stage would refuse only after minutes of training and exporting."""
+    presets.model(args.model)
+    presets.load_profile(args.profile)
+    protocols = cli.comma_list(args.protocols)
+    for protocol in protocols or [""]:
+        if protocol not in PROTOCOLS:
+            raise unknown("protocol", protocol, list(PROTOCOLS), "PROTOCOLS")
+    devices.resolve(args.device)
+    for name in resolve(args.servers):
+        server = server_class(name)
+        server.settings(args.tuning)
+        server.check()
 
 
 def missing_stages(store: Store, model: str) -> list[str]:

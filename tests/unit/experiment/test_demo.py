@@ -69,3 +69,27 @@ def test_only_living_servers_of_this_export_are_taken_for_deployed(store):
     assert demo.deployed(store, "cnn")
     state.write(store, [Owned(server="x", pid=os.getpid(), create_time=time.time() + 1e6, log="")])
     assert not demo.deployed(store, "cnn")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "nope"], "unknown model 'nope'"),
+        (["--profile", "nope"], "unknown profile 'nope'"),
+        (["--protocols", "rest,nope"], "unknown protocol 'nope'"),
+        (["--protocols", ""], "unknown protocol ''"),
+        (["--device", "nope"], "unknown device 'nope'"),
+        (["--servers", "nope"], "unknown server 'nope'"),
+        (["--servers", "tfserving-embedded", "--tuning", "nope"], "unknown settings of tfserving-embedded 'nope'"),
+        (["--servers", "torchserve"], "/no/such/java"),
+        (["--run", "../up"], "run name"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_trained(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAVA_HOME", "/no/such/java")
+    code = demo.main([*options, "--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r")])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert words in json.loads(captured.out.strip().splitlines()[-1])["error"]
+    assert len(captured.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
