@@ -104,7 +104,13 @@ def run(job: Job, modes: Sequence[str], directory: Path) -> dict[str, Any]:
         "repeats": REPEATS.get(job.profile, 2),
         "order": [entry.name for entry in order],
         "target_accuracy": job.preset.training.target_accuracy,
-        **summarize(order, records, batch_size=job.preset.training.batch_size, target=job.preset.training.target_accuracy),
+        **summarize(
+            order,
+            records,
+            batch_size=job.preset.training.batch_size,
+            target=job.preset.training.target_accuracy,
+            bounds=job.loss_bounds,
+        ),
         "environment": environment.record(),
     }
     write_atomic(directory / "modes.json", json.dumps(record, indent=1) + "\n")
@@ -120,9 +126,17 @@ def run(job: Job, modes: Sequence[str], directory: Path) -> dict[str, Any]:
 
 
 def summarize(
-    order: Sequence[Entry], records: dict[str, dict[str, Any]], *, batch_size: int, target: float | None
+    order: Sequence[Entry],
+    records: dict[str, dict[str, Any]],
+    *,
+    batch_size: int,
+    target: float | None,
+    bounds: dict[str, float],
 ) -> dict[str, Any]:
-    """Every mode's distributions over its repeats, the cost of logging, and how far the losses of the modes are apart."""
+    """Every mode's distributions over its repeats, the cost of logging, and how far the losses of the modes are apart.
+
+    `bounds` are training.job's: a mode whose losses leave them trains another function, and its speed says nothing.
+    """
     modes = list(dict.fromkeys(entry.mode for entry in order))
     first = np.asarray(records[order[0].name]["losses"])
     plain = {mode: [records[e.name] for e in order if e.mode == mode and not e.logged] for mode in modes}
@@ -130,12 +144,18 @@ def summarize(
     return {
         "modes": [_mode(mode, plain[mode], first, batch_size, target) for mode in modes],
         "logging": [_logging(mode, plain[mode], logged[mode]) for mode in modes if logged[mode]],
-        "invalid_reasons": [
-            f"{name}: others used {records[name]['others_percent']:.0f}% of the cores' time, limit {MAX_OTHERS_PERCENT:g}%"
-            for name in (entry.name for entry in order)
-            if records[name]["others_percent"] > MAX_OTHERS_PERCENT
-        ],
+        "invalid_reasons": [reason for entry in order for reason in _reasons(entry.name, records, order[0].name, bounds)],
     }
+
+
+def _reasons(name: str, records: dict[str, dict[str, Any]], first: str, bounds: dict[str, float]) -> list[str]:
+    """Why one run is not to be believed: a busy machine, or losses that are not those of the run called `first`."""
+    others = records[name]["others_percent"]
+    busy = f"{name}: others used {others:.0f}% of the cores' time, limit {MAX_OTHERS_PERCENT:g}%"
+    apart = outcome.compare_losses(records[first]["losses"], records[name]["losses"], **bounds)
+    step = apart["first_step_beyond_bound"]
+    parted = f"{name}: its losses leave the stated bound against {first} at step {(step or 0) + 1}: it trains another function"
+    return [*([busy] if others > MAX_OTHERS_PERCENT else []), *([] if step is None else [parted])]
 
 
 def _run(plan: Path, entry: Entry, evaluate_every: int) -> dict[str, Any]:
@@ -206,9 +226,7 @@ def _show(record: dict[str, Any]) -> None:
     columns = ["mode", "first step ms", "p50 ms", "p99 ms", "examples/s", "s to target", "peak RSS MiB", "loss apart"]
     progress.table(f"Training in modes, {record['repeats']} repeats each, {record['threads']} threads", columns, rows)
     if record["invalid_reasons"]:
-        progress.say(
-            f"train: the machine was busy, so these times are not to be believed: {'; '.join(record['invalid_reasons'])}"
-        )
+        progress.say(f"train: INVALID, these times are not to be believed: {'; '.join(record['invalid_reasons'])}")
     for cost in record["logging"]:
         progress.say(
             f"train: TensorBoard logs in {cost['mode']}: {cost['write_ms']:.2f} ms a step to write, "

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from faceoff import cli, evaluation, golden, manifest, processes, progress
-from faceoff.errors import FaceoffError, UsageError, unknown
+from faceoff.errors import FaceoffError, InvalidError, UsageError, unknown
 from faceoff.store import Store, replacing_directory, write_atomic
 from training import distributed, modes, outcome, rounding, study, weights
 from training import job as jobs
@@ -36,7 +36,10 @@ KEPT = ("version", "mode", "import_s", "first_step_ms", "step_ms", "peak_rss_byt
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what `--train` says, then what `--modes` and `--workers` add; returns the JSON line."""
+    """Do what `--train` says, then what `--modes` and `--workers` add; returns the JSON line.
+
+    Raises InvalidError, when all is written, for a comparison of modes that is not to be believed.
+    """
     if args.train not in KINDS:
         raise unknown("way to train", args.train, list(KINDS), "TRAIN")
     if args.weights not in FRAMEWORKS:
@@ -59,6 +62,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         done["comparison"] = modes.run(job, chosen, results)
     if args.workers > 1:
         done["distributed"] = distributed.run(job, num_workers=args.workers, directory=results)
+    reasons = done["comparison"]["invalid_reasons"] if chosen else []
+    if reasons:
+        raise InvalidError(f"{len(reasons)} reasons not to believe the comparison of modes (first: {reasons[0]})", done)
     return done
 
 

@@ -21,7 +21,7 @@ def blocks(records: Sequence[Study]) -> list[Block]:
         memory = {m["mode"]: [value / 2**20 for value in m["peak_rss_bytes"]] for m in data["modes"]}
         own = {m["mode"]: m["framework"] for m in data["modes"]}
         if data["invalid_reasons"]:
-            title = f"{record.model}: the machine was busy, so these times are not to be believed"
+            title = f"{record.model}: INVALID, these times are not to be believed"
             found.append(Notice(title=title, items=data["invalid_reasons"], tone="bad"))
         found += [
             _mode_table(record),

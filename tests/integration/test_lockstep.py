@@ -268,8 +268,10 @@ def test_float64_tells_rounding_from_a_difference_of_method(exported, tmp_path):
 def test_modes_are_compared_from_equal_weights(tmp_path):
     store = ("--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r"))
     done = run_module("training.train", "--modes", "default", "--run", "modes", *store, timeout_s=600)
-    assert done.code == 0, done.stderr[-3000:]
     record = json.loads((tmp_path / "r" / "modes" / "training" / "cnn" / "modes.json").read_text())
+    # Whether the machine was quiet enough is not this test's to say.
+    assert (done.code, done.result["status"]) == ((3, "invalid") if record["invalid_reasons"] else (0, "ok")), done.stderr[-3000:]
+    assert not [reason for reason in record["invalid_reasons"] if "losses" in reason]
     assert record["order"][0] == "torch-eager-0"
     assert record["order"][-1] == "torch-eager-1"
     for mode in record["modes"]:

@@ -58,7 +58,9 @@ def test_the_first_step_is_kept_apart_and_repeats_stay_visible():
     }
     records["tf-function-0"]["others_percent"] = 40.0
     records["tf-function-1"]["losses"] = [2.0, 1.0, 0.5003]
-    found = modes.summarize(order, records, batch_size=64, target=0.95)
+    records["tf-function-logged-1"]["losses"] = [2.0, 1.03, 0.5]
+    bounds = {"bound": 0.02, "early_bound": 0.02}
+    found = modes.summarize(order, records, batch_size=64, target=0.95, bounds=bounds)
     torch, tf = found["modes"]
     assert (torch["mode"], tf["mode"]) == modes.DEFAULT
     assert torch["first_step_ms"] == [100.0, 100.0]
@@ -67,7 +69,10 @@ def test_the_first_step_is_kept_apart_and_repeats_stay_visible():
     assert torch["examples_per_s"] == pytest.approx([64e3 / 12] * 2)
     assert torch["time_to_target_s"] == [0.11, 0.11]  # the first step counts
     assert torch["energy_j"] == [None, None]
-    assert found["invalid_reasons"] == ["tf-function-0: others used 40% of the cores' time, limit 5%"]
+    assert found["invalid_reasons"] == [
+        "tf-function-0: others used 40% of the cores' time, limit 5%",
+        "tf-function-logged-1: its losses leave the stated bound against torch-eager-0 at step 2: it trains another function",
+    ]
     assert tf["max_abs_loss_difference"] == pytest.approx(3e-4)
     assert found["logging"][0]["write_ms"] == 0.5
     assert found["logging"][0]["cost_percent"] == pytest.approx(100 * 0.5 / 12)
