@@ -13,7 +13,7 @@ from faceoff.errors import FaceoffError
 from tests.conftest import ROOT, roots, run_module
 from training import job as jobs
 from training import outcome, ports, rounding, train
-from training.job import FLOAT64_BOUND
+from training.job import BF16_BOUND, FLOAT64_BOUND
 from training.optimizers import BETAS, EPSILON_HAT, WEIGHT_DECAY
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -280,6 +280,32 @@ def test_modes_are_compared_from_equal_weights(tmp_path):
         assert len(mode["runs"]) == len(mode["first_step_ms"]) == 2
         assert all(value is None for value in mode["energy_j"]) or record["device"] == "cuda"
     assert {cost["mode"] for cost in record["logging"]} == {"torch-eager", "tf-function"}
+
+
+@pytest.mark.slow
+def test_compiled_modes_train_the_same_function(tmp_path):
+    store = ("--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r"))
+    chosen = "torch-compile,tf-xla"
+    done = run_module("training.train", "--model", "mlp", "--modes", chosen, "--run", "modes", *store, timeout_s=600)
+    assert done.code in {0, 3}, done.stderr[-3000:]
+    record = json.loads((tmp_path / "r" / "modes" / "training" / "mlp" / "modes.json").read_text())
+    assert [mode["mode"] for mode in record["modes"]] == chosen.split(",")
+    assert all(mode["max_abs_loss_difference"] <= 1e-4 for mode in record["modes"])
+    assert not [reason for reason in record["invalid_reasons"] if "losses" in reason]
+
+
+@pytest.mark.slow
+def test_bf16_is_coarser_than_float32_on_both_sides_alike(tmp_path):
+    losses = {}
+    for precision in ("float32", "bf16"):
+        store = ("--artifacts", str(tmp_path / precision), "--results", str(tmp_path / "r"))
+        done = run_module("training.train", "--model", "mlp", "--precision", precision, *store)
+        assert done.code == 0, done.stderr[-3000:]  # bf16 has its own bound
+        for framework in ("torch", "tf"):
+            losses[framework, precision] = outcome.read_record(tmp_path / precision / "mlp", framework)["losses"]
+    for framework in ("torch", "tf"):
+        apart = np.abs(np.subtract(losses[framework, "float32"], losses[framework, "bf16"])).max()
+        assert 1e-3 < apart < BF16_BOUND, framework
 
 
 @pytest.mark.slow
