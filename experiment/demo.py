@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from faceoff import cli, devices, endpoints, manifest, presets, processes, progress
-from faceoff.errors import FaceoffError, InvalidError, StageError, unknown
+from faceoff.errors import FaceoffError, InvalidError, StageError, UsageError, unknown
 from faceoff.store import Store
 from serving import state
 from serving.deploy import resolve
@@ -51,7 +51,11 @@ def demo(args: argparse.Namespace) -> dict[str, Any]:
     try:
         if ours:
             options = ("--servers", args.servers, "--ports", args.ports, "--tuning", args.tuning)
-            stage("deploy", "serving.deploy", *model, *device, *options)
+            try:
+                stage("deploy", "serving.deploy", *model, *device, *options)
+            except StageError as error:
+                ours = error.exit_code != UsageError.exit_code  # refused: what runs now, or soon, is somebody else's
+                raise
         else:
             progress.say("demo: measuring the servers that are deployed already, and leaving them")
         try:

@@ -71,6 +71,14 @@ def test_only_living_servers_of_this_export_are_taken_for_deployed(store):
     assert not demo.deployed(store, "cnn")
 
 
+def test_a_deploy_of_somebody_else_is_left_alone(store, capsys):
+    roots = ("--artifacts", str(store.artifacts), "--results", str(store.results))
+    with state.lock(store, "deploy"):
+        assert demo.main(["--servers", "tfserving-embedded", *roots]) == 2
+    error = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["error"]
+    assert error.endswith("wait until it has ended, then deploy again")  # and not "then undeploy again"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
