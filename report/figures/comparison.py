@@ -95,7 +95,13 @@ def forest(ratios: Sequence[Ratio], better: tuple[str, str]) -> dict[str, Any]:
     ticks = {1.0: "1"} | {factor: f"{step:g}" for step in steps for factor in (1 / step, step)}
     end = math.log10(reach) * 1.04
     figure.update_xaxes(
-        type="log", tickvals=list(ticks), ticktext=list(ticks.values()), range=[-end, end], tickangle=0, zeroline=False
+        type="log",
+        tickvals=list(ticks),
+        ticktext=list(ticks.values()),
+        range=[-end, end],
+        tickangle=0,
+        zeroline=False,
+        automargin=True,
     )
     figure.add_vline(x=1, line={"color": base.NEUTRAL, "width": 1})
     left, right = (base.text(name) for name in better)
