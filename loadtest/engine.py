@@ -4,7 +4,7 @@
 connections and what the server has warmed up outlive a window. It knows bytes, not models.
 
     {"op": "setup", "protocol": "rest"|"grpc", "host", "port", "path", "content_type", "timeout_s",
-     "payloads": FILE, "payload_sizes": [bytes, ...], "cores": [core, ...], "watch_cores": [core, ...]}
+     "payloads": FILE, "payload_sizes": [bytes, ...], "judged": bool, "cores": [core, ...], "watch_cores": [core, ...]}
     {"op": "window", "mode": "closed"|"open", "connections": N, "order": FILE, "offsets": FILE|null, "deadline_s",
      "rows": FILE, "answers": FILE, "limit": {"slo_ns", "max_over"}|null}
 
@@ -53,7 +53,7 @@ class Engine:
         self.timeout_s = float(job["timeout_s"])
         self.watch_cores: list[int] = job["watch_cores"]
         bodies = _split(Path(job["payloads"]).read_bytes(), job["payload_sizes"])
-        self.answers = Answers(known=[{} for _ in bodies])
+        self.answers = Answers(known=[{} for _ in bodies], judged=job["judged"])
         self.connections: list[Connection] = []
         self.requests: list[bytes]
         if self.route.protocol == "grpc":

@@ -58,7 +58,7 @@ class WindowResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where an engine sends and what. `host` is a loopback address."""
+    """Where an engine sends and what. `host` is a loopback address; `judged`: whether anybody reads the answers."""
 
     protocol: str
     host: str
@@ -67,6 +67,7 @@ class Destination:
     content_type: str
     timeout_s: float
     payloads: tuple[bytes, ...]
+    judged: bool = True
 
 
 class EngineProcess:
@@ -184,7 +185,7 @@ class EngineProcess:
     def _set_up(self) -> None:
         to = self._destination
         self._path("payloads").write_bytes(b"".join(to.payloads))
-        route = {name: getattr(to, name) for name in ("protocol", "host", "port", "path", "content_type", "timeout_s")}
+        route = {name: getattr(to, name) for name in ("protocol", "host", "port", "path", "content_type", "timeout_s", "judged")}
         job = {
             "op": "setup",
             **route,

@@ -71,6 +71,7 @@ class Session:
             content_type=target.content_type,
             timeout_s=plan.profile.timeout_s,
             payloads=self._pool.payloads,
+            judged=target.problem is not None,
         )
         with EngineGroup(to, plan.cores, plan.options.engines) as self._engines:
             alive = self._warm_up(plan.profile.warmup_requests, plan.connections, None)

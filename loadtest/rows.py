@@ -164,7 +164,7 @@ def from_table(table: Any) -> Rows:
 def _table(rows: Rows) -> Any:
     import pyarrow as pa
 
-    types: dict[str, Any] = {"status": pa.int16(), "num_rows": pa.int32(), "window": pa.int16(), "payload": pa.int32()}
+    types: dict[str, Any] = {"status": pa.int16(), "num_rows": pa.int32(), "window": pa.int32(), "payload": pa.int32()}
     columns = {}
     for field in fields(Rows):
         values = getattr(rows, field.name)

@@ -84,6 +84,13 @@ def test_closed_sends_each_request_once() -> None:
     assert sorted(window.answers.new) == [(i, i, b"%d" % i) for i in range(3)]
 
 
+def test_answers_that_nobody_judges_are_not_kept() -> None:
+    answers = Answers(known=[{}, {}], judged=False)
+    assert {answers.number(at % 2, b"at %d ns" % at) for at in range(1000)} == {0}
+    assert answers.new == [(0, 0, b"")]
+    assert sum(len(known) for known in answers.known) == 1
+
+
 def test_closed_with_more_connections_than_requests() -> None:
     window, _ = run(right, num=2, connections=8)
     assert window.finished == 2

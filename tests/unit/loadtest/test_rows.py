@@ -58,11 +58,16 @@ def test_parquet_has_the_agreed_schema(tmp_path: Path) -> None:
         "status": "int16",
         "correct": "bool",
         "num_rows": "int32",
-        "window": "int16",
+        "window": "int32",
         "payload": "int32",
     }
     assert table["correct"].to_pylist() == [True, False, None]
     assert table["status"].to_pylist() == [200, 14, -1]
+
+
+def test_a_day_of_windows_fits(tmp_path: Path) -> None:
+    rows_module.write(tmp_path / "a.parquet", make(window=[40_000, 200_000]))
+    assert rows_module.read(tmp_path / "a.parquet").window.tolist() == [40_000, 200_000]
 
 
 def test_an_empty_file_has_the_columns(tmp_path: Path) -> None:
