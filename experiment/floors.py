@@ -4,9 +4,9 @@
 - identity: a model that computes nothing, through each server as installed: the server's own floor.
 - null: a server that answers at once, at the same rate with the same bodies: the floor of client, loopback and protocol.
 
-The parts of a mean latency are each measured, none is what is left of the others: `encode` (before the clock, added to the
-mean), `network` (the null server's mean), `queue` and `compute` (the server's own metrics, serving/metrics.py).
-`batch_wait` and `decode` are None: no server here measures them apart. What the parts do not explain is
+The parts of a mean latency are each measured, none is what is left of the others: `encode` and `decode` (before and after the
+clock, added to the mean), `network` (the null server's mean), `queue` and `compute` (the server's own metrics,
+serving/metrics.py). `batch_wait` is None: no server here measures it apart. What the parts do not explain is
 `unattributed`, flagged beyond 10%.
 """
 
@@ -64,15 +64,15 @@ class Floors:
 
 
 def parts(measurements: Sequence[Mapping[str, Any]], null_ms: float | None) -> dict[str, Any]:
-    """`mean_ms` (encoding included), `parts_ms` with `unattributed`, and whether that is too large. None: not measured."""
-    encode = _mean([m["encode_us"] for m in measurements])
+    """`mean_ms` (the client's work included), `parts_ms` with `unattributed`, whether that is too large. None: not measured."""
+    client = {name: _mean([m[f"{name}_us"] for m in measurements]) for name in ("encode", "decode")}
     known = {
-        "encode": None if encode is None else encode / 1000,
+        **{name: None if us is None else us / 1000 for name, us in client.items()},
         "network": null_ms,
         "queue": _mean([m["server_ms"]["queue"] for m in measurements]),
         "compute": _mean([m["server_ms"]["compute"] for m in measurements]),
     }
-    mean_ms = (_mean([m["latency_ms"]["mean"] for m in measurements]) or 0.0) + (known["encode"] or 0.0)
+    mean_ms = (_mean([m["latency_ms"]["mean"] for m in measurements]) or 0.0) + sum(known[name] or 0.0 for name in client)
     left = mean_ms - sum(value for value in known.values() if value is not None)
     found = {name: known.get(name) for name in PARTS}
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,18 +17,31 @@ from loadtest.loops import NO_ANSWER
 from serving.protocols import Codec, DecodeError
 
 Problem = Callable[[int, bytes], str | None]  # payload, body -> what is wrong with it
+Decode = Callable[[bytes], object]  # what a client does with an answer; raises DecodeError
 
 
 class Judge:
     """Which answers of one engine are right. Numbers are the engine's own for its distinct answers.
 
-    `problem` None: nothing is expected, and no answer is right or wrong.
+    `problem` None: nothing is expected, and no answer is right or wrong. `decode` is timed apart, as a client's own cost.
     """
 
-    def __init__(self, problem: Problem | None) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem | None, decode: Decode | None = None) -> None:
+        self._problem, self._decode = problem, decode
         self._verdicts: list[int] = []
+        self._decode_ns: list[int] = []
+        self._judging_ns = self._num_rows = 0
         self.first_problem: str | None = None
+
+    @property
+    def decode_us(self) -> float | None:
+        """What decoding an answer took, mean over the distinct ones, in microseconds."""
+        return sum(self._decode_ns) / len(self._decode_ns) / 1000 if self._decode_ns else None
+
+    @property
+    def judging_us_per_request(self) -> float | None:
+        """What telling right from wrong has cost so far, in microseconds for each row judged; None where nothing is."""
+        return self._judging_ns / self._num_rows / 1000 if self._problem is not None and self._num_rows else None
 
     def add(self, number: int, payload: int, body: bytes) -> None:
         """Judge one new answer to `payload`."""
@@ -35,7 +49,10 @@ class Judge:
         if self._problem is None:
             self._verdicts.append(-1)
             return
+        self._time_decoding(body)
+        before = time.perf_counter_ns()
         problem = self._problem(payload, body)
+        self._judging_ns += time.perf_counter_ns() - before
         self._verdicts.append(1 if problem is None else 0)
         if problem is not None and self.first_problem is None:
             self.first_problem = problem
@@ -43,8 +60,19 @@ class Judge:
     def correct(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """For each row's answer number: 1 right, 0 wrong, -1 no answer, or nothing to judge it by."""
         assert NO_ANSWER == -1
+        self._num_rows += len(numbers)
         verdicts = np.array([*self._verdicts, -1], dtype=np.int64)  # NO_ANSWER is the last place
         return verdicts[numbers]
+
+    def _time_decoding(self, body: bytes) -> None:
+        if self._decode is None:
+            return
+        before = time.perf_counter_ns()
+        try:
+            self._decode(body)
+        except DecodeError:  # judged as wrong
+            return
+        self._decode_ns.append(time.perf_counter_ns() - before)
 
 
 def against_golden(codec: Codec, expected: Golden, tolerance: float, num_rows: int = 1) -> Problem:

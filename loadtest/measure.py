@@ -55,7 +55,7 @@ class Session:
     def __init__(self, plan: Plan, target: Target, directory: Path, calm: Calm, on_window: OnWindow = _ignore) -> None:
         self.plan, self.target, self._calm = plan, target, calm
         self._directory, self._on_window = directory, on_window
-        self._judge = Judge(target.problem)
+        self._judge = Judge(target.problem, target.decode)
         self._pool = target.pool()
         self._sizes = np.array([len(body) for body in self._pool.payloads], dtype=np.int64)
         self.closed_rps = 0.0
@@ -281,7 +281,9 @@ class Session:
         )
 
     def _close(self, measurement: Measurement) -> None:
-        measurement.first_wrong = self._judge.first_problem
+        judge = self._judge
+        measurement.first_wrong = judge.first_problem
+        measurement.decode_us, measurement.judging_us = judge.decode_us, judge.judging_us_per_request
         measurement.figures = measurement_module.figures(measurement.samples, measurement.scenario, measurement.slo_ms)
         if self.plan.calibration is not None:
             one = self.plan.calibration.capacity_rps(self.target.protocol, measurement.body_bytes)

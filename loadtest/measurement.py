@@ -76,6 +76,8 @@ class Measurement:
     label: str = ""
     load_kind: str = "rate"
     encode_us: float | None = None
+    decode_us: float | None = None
+    judging_us: float | None = None  # a request
     body_bytes: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
     num_expected: int = 0

@@ -49,8 +49,9 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
     """One measurement as DESIGN.md describes it. Latencies are in ms, from the scheduled moment, successful rows only.
 
     `ci95_ms` leaves out a percentile that has too few rows for an interval. Extra: `windows` (every attempt), `cores`,
-    `endpoint`, `goodput_rps` (right and within the SLO), `rows_per_s`, `encode_us` (encoding one request, before the
-    clock), `null_server`, `stability`, `steps`, `search`, `server_use` (its CPU a request and RSS, loadtest/watch.py).
+    `endpoint`, `goodput_rps` (right and within the SLO), `rows_per_s`, `encode_us` and `decode_us` (encoding a
+    request before the clock and decoding an answer after it; means), `null_server`, `stability`, `steps`, `search`,
+    `server_use` (its CPU a request and RSS, loadtest/watch.py), `client.judging_us_per_request` (after the window).
     """
     endpoint, figures = measurement.target.endpoint, measurement.figures
     assert figures is not None
@@ -89,6 +90,7 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
         "server_ms": {"queue": served.queue_ms, "compute": served.compute_ms},
         "server_use": {"cpu_us_per_request": served.cpu_us_per_request, "rss_bytes": served.rss_bytes},
         "encode_us": measurement.encode_us,
+        "decode_us": measurement.decode_us,
         "client": _client(measurement),
         "null_server": _null_server(plan, measurement),
         "stability": stability(figures.block_p50_ms),
@@ -161,6 +163,7 @@ def _client(measurement: Measurement) -> dict[str, float | None]:
     return {
         "cpu_us_per_request": cpu_ns / num / 1000 if num else None,
         "spin_us_per_request": sum(attempt.result.spun_ns for attempt in accepted) / num / 1000 if num else None,
+        "judging_us_per_request": measurement.judging_us,
         "cpu_percent": max((a.facts.cpu_percent for a in accepted), default=None),
         "send_error_p99_ms": figures.send_error_p99_ms,
         "loop_lag_p99_ms": max(lags, default=None),

@@ -202,7 +202,7 @@ def _cost() -> list[dict[str, Any]]:
 def _breakdown(server: str, tuning: str, protocol: str) -> dict[str, Any]:
     mean = TRUTH[server, tuning][1] / (GRPC_GAIN if protocol == "grpc" else 1.0)
     left = 0.16 if server == "torchserve" else 0.05
-    shares = {"encode": 0.02, "network": 0.2, "queue": 0.15, "batch_wait": None, "compute": 0.63 - left, "decode": None}
+    shares = {"encode": 0.02, "network": 0.2, "queue": 0.15, "batch_wait": None, "compute": 0.62 - left, "decode": 0.01}
     parts = {name: None if share is None else share * mean for name, share in shares.items()}
     return {
         "server": server,

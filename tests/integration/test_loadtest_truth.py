@@ -337,7 +337,7 @@ def test_rows_of_several_and_another_encoding(tmp_path: Path) -> None:
     for m in found:
         assert m.total("num_wrong") == m.total("num_errors") == 0
         assert set(m.rows.num_rows.tolist()) == {m.target.num_rows}
-        assert m.encode_us
+        assert m.encode_us and m.decode_us and m.judging_us
 
 
 @pytest.mark.slow

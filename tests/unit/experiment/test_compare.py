@@ -41,7 +41,13 @@ class MadeUp(Bench):
             if scenario == "server":
                 m["load"] = {"kind": "rate", "value": load.rate}
             found.append(
-                {**m, "encode_us": 50.0, "search": search, "server_use": {"cpu_us_per_request": 1e6 / rps, "rss_bytes": 10}}
+                {
+                    **m,
+                    "encode_us": 50.0,
+                    "decode_us": 30.0,
+                    "search": search,
+                    "server_use": {"cpu_us_per_request": 1e6 / rps, "rss_bytes": 10},
+                }
             )
         self.spoil(name, found)
         summary = {"measurements": found, "config": {}, "calibration": None}

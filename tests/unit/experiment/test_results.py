@@ -31,6 +31,7 @@ def measurement(server, scenario, value, *, valid=True):
         "server_use": {"cpu_us_per_request": 100 * value, "rss_bytes": 1000},
         "server_ms": {"queue": 0.2, "compute": 0.6},
         "encode_us": 100.0,
+        "decode_us": 50.0,
         "search": search if scenario == "max_qps" else None,
     }
 
@@ -111,11 +112,11 @@ def test_the_files_of_a_run(done, tmp_path):
 
 def test_the_parts_of_the_mean_are_what_was_measured_and_the_rest_is_said():
     found = parts([measurement("torchserve", "server", 2.0)], 0.3)
-    assert found["mean_ms"] == pytest.approx(3.1)
-    known = {"encode": 0.1, "network": 0.3, "queue": 0.2, "compute": 0.6}
+    assert found["mean_ms"] == pytest.approx(3.15)
+    known = {"encode": 0.1, "decode": 0.05, "network": 0.3, "queue": 0.2, "compute": 0.6}
     assert {name: found["parts_ms"][name] for name in known} == pytest.approx(known)
     assert found["parts_ms"]["batch_wait"] is None
-    assert found["parts_ms"]["unattributed"] == pytest.approx(3.1 - 1.2)
+    assert found["parts_ms"]["unattributed"] == pytest.approx(3.15 - 1.25)
     assert found["flagged"]
 
 

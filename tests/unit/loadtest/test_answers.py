@@ -16,10 +16,13 @@ EXPECTED = Golden(
 )
 
 
+CODEC = JsonRest(
+    route=Route(protocol="rest", target="127.0.0.1:1", path="/"), encoding="json", signature=SIGNATURE, model="m", version=1
+)
+
+
 def judge() -> Judge:
-    route = Route(protocol="rest", target="127.0.0.1:1", path="/")
-    codec = JsonRest(route=route, encoding="json", signature=SIGNATURE, model="m", version=1)
-    return Judge(against_golden(codec, EXPECTED, 1e-3))
+    return Judge(against_golden(CODEC, EXPECTED, 1e-3), lambda body: CODEC.decode(body, 1))
 
 
 def body(*logits: float) -> bytes:
@@ -47,3 +50,23 @@ def test_nan_and_a_wrong_shape_are_wrong() -> None:
     judged.add(0, 0, b'{"predictions": [[1, 2, 3]]}')
     judged.add(1, 0, b'{"predictions": [[1, null]]}')
     assert judged.correct(np.array([0, 1])).tolist() == [0, 0]
+
+
+def test_what_decoding_and_judging_cost_is_known_once_there_was_an_answer() -> None:
+    judged = judge()
+    assert (judged.decode_us, judged.judging_us_per_request) == (None, None)
+    judged.add(0, 0, b"nonsense")
+    assert judged.decode_us is None  # nobody decodes that
+    judged.add(1, 0, body(1, 2))
+    judged.correct(np.array([1] * 4))
+    many = judged.judging_us_per_request
+    judged.correct(np.array([1] * 4))
+    assert judged.decode_us is not None and judged.decode_us > 0
+    assert many is not None and judged.judging_us_per_request == many / 2 > 0
+
+
+def test_where_nothing_is_judged_it_costs_nothing() -> None:
+    judged = Judge(None)
+    judged.add(0, 0, b"")
+    assert judged.correct(np.array([0, -1])).tolist() == [-1, -1]
+    assert (judged.decode_us, judged.judging_us_per_request) == (None, None)
