@@ -43,7 +43,7 @@ def of(endpoint: Endpoint, trained: Trained, measurements: Sequence[Mapping[str,
         "encoding": sorted({f"{m['protocol']} {m['encoding']}, {m['num_rows_per_request']} row" for m in measurements}),
         # A server that changed its input would answer the raw rows wrongly.
         "preprocessing": {"where": "client", "inputs": specs} if judged else None,
-        "keep_alive": kept_alive(endpoint, trained),
+        "keep_alive": kept_alive(endpoint, trained) and all(m["keep_alive"] for m in measurements),
         "connections": sorted({f"{m['protocol']} {m['scenario']}: {m['connections']}" for m in measurements}),
         "generator_cores": sorted({core for m in measurements for core in m["cores"]["generator"]}),
         "machine": machine(),

@@ -15,13 +15,17 @@ OnDone = Callable[["Connection", int, bytes], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """Where every request of an engine goes. `path` is the HTTP path or the full gRPC method."""
+    """Where every request of an engine goes. `path` is the HTTP path or the full gRPC method.
+
+    `keep_alive` False: a connection (a channel) for each request, opened inside the request's own time.
+    """
 
     protocol: str
     host: str
     port: int
     path: str
     content_type: str
+    keep_alive: bool = True
 
 
 class Connection(ABC):

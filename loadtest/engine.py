@@ -3,7 +3,7 @@
 `python -m loadtest.engine` reads one JSON job a line from stdin and answers each with one JSON line on stdout, so that
 connections and what the server has warmed up outlive a window. It knows bytes, not models.
 
-    {"op": "setup", "protocol": "rest"|"grpc", "host", "port", "path", "content_type", "timeout_s",
+    {"op": "setup", "protocol": "rest"|"grpc", "host", "port", "path", "content_type", "keep_alive": bool, "timeout_s",
      "payloads": FILE, "payload_sizes": [bytes, ...], "judged": bool, "cores": [core, ...], "watch_cores": [core, ...]}
     {"op": "window", "mode": "closed"|"open", "connections": N, "order": FILE, "offsets": FILE|null, "deadline_s",
      "rows": FILE, "answers": FILE, "limit": {"slo_ns", "max_over"}|null}
@@ -49,7 +49,7 @@ class Engine:
     """Everything that lasts longer than one window."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self.route = Route(**{name: job[name] for name in ("protocol", "host", "port", "path", "content_type")})
+        self.route = Route(**{name: job[name] for name in ("protocol", "host", "port", "path", "content_type", "keep_alive")})
         self.timeout_s = float(job["timeout_s"])
         self.watch_cores: list[int] = job["watch_cores"]
         bodies = _split(Path(job["payloads"]).read_bytes(), job["payload_sizes"])
@@ -96,6 +96,8 @@ class Engine:
         while len(self.connections) < num:
             connection = self._kind(self.route, self.requests, _nobody, open_timeout_s=self.timeout_s)
             self.connections.append(connection)
+        if not self.route.keep_alive:  # an open one would spare its first request what every other pays
+            return
         closed = [connection for connection in self.connections[:num] if not connection.is_open]
         for at in range(0, len(closed), _OPENING_AT_ONCE):
             some = closed[at : at + _OPENING_AT_ONCE]

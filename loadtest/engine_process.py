@@ -58,7 +58,10 @@ class WindowResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where an engine sends and what. `host` is a loopback address; `judged`: whether anybody reads the answers."""
+    """Where an engine sends and what. `host` is a loopback address; `judged`: whether anybody reads the answers.
+
+    `keep_alive`: see connection.Route.
+    """
 
     protocol: str
     host: str
@@ -68,6 +71,7 @@ class Destination:
     timeout_s: float
     payloads: tuple[bytes, ...]
     judged: bool = True
+    keep_alive: bool = True
 
 
 class EngineProcess:
@@ -185,7 +189,8 @@ class EngineProcess:
     def _set_up(self) -> None:
         to = self._destination
         self._path("payloads").write_bytes(b"".join(to.payloads))
-        route = {name: getattr(to, name) for name in ("protocol", "host", "port", "path", "content_type", "timeout_s", "judged")}
+        names = ("protocol", "host", "port", "path", "content_type", "keep_alive", "timeout_s", "judged")
+        route = {name: getattr(to, name) for name in names}
         job = {
             "op": "setup",
             **route,

@@ -91,7 +91,7 @@ class GrpcConnection(Connection):
         """The stream ended."""
         if wire is not self.wire:
             return
-        if not keep:
+        if not (keep and self.route.keep_alive):
             self.wire = None
             wire.transport.close()
         self.arrived_ns = wire.transport.arrived_ns

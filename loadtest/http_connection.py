@@ -48,7 +48,7 @@ class HttpConnection(Connection):
         """A whole answer came. One that nobody asked for ends the connection."""
         if wire is not self.wire:
             return
-        if not keep or not self.busy:
+        if not (keep and self.route.keep_alive and self.busy):
             self.wire = None
             wire.transport.close()
         self.arrived_ns = wire.transport.arrived_ns
@@ -96,8 +96,9 @@ class HttpWire:
 def request(route: Route, body: bytes) -> bytes:
     """One whole HTTP/1.1 request."""
     host = f"[{route.host}]" if ":" in route.host else route.host
+    last = "" if route.keep_alive else "Connection: close\r\n"
     head = (
         f"POST {route.path} HTTP/1.1\r\nHost: {host}:{route.port}\r\nContent-Type: {route.content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{last}\r\n"
     )
     return head.encode("ascii") + body

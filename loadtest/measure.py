@@ -72,6 +72,7 @@ class Session:
             timeout_s=plan.profile.timeout_s,
             payloads=self._pool.payloads,
             judged=target.problem is not None,
+            keep_alive=bool(plan.options.keep_alive),
         )
         with EngineGroup(to, plan.cores, plan.options.engines) as self._engines:
             alive = self._warm_up(plan.profile.warmup_requests, plan.connections, None)

@@ -33,6 +33,7 @@ class Options:
     seed: int = DEFAULT_SEED
     rate: float | None = None
     connections: int | None = None
+    keep_alive: int = 1
     engines: int = 1
     duration: float | None = None
     slo: float | None = None
@@ -94,6 +95,7 @@ def add_to(parser: Any, *, locust: bool = False) -> None:
     add("seed", int, DEFAULT_SEED, f"of schedules and of the order of inputs (default: {DEFAULT_SEED})")
     add("rate", float, None, "requests a second (default: the profile's fraction of closed's throughput)")
     add("connections", int, None, "connections: of closed and offline; kept ready in the open loop (default: the profile's)")
+    add("keep_alive", int, 1, "1: connections and channels are kept; 0: one for each request, opened in its time (default: 1)")
     add(
         "engines", int, 1, "engine processes, each with a share of the load and a core of its own where there is one (default: 1)"
     )
@@ -121,7 +123,7 @@ def add_to(parser: Any, *, locust: bool = False) -> None:
 
 
 _NUMBERS = {
-    **dict.fromkeys(("version", "rows", "seed", "connections", "engines", "probes"), int),
+    **dict.fromkeys(("version", "rows", "seed", "connections", "keep_alive", "engines", "probes"), int),
     **dict.fromkeys(("rate", "duration", "slo", "percentile", "time_scale", "tolerance", "rest"), float),
     **dict.fromkeys(("artifacts", "results"), Path),
 }

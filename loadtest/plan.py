@@ -219,6 +219,8 @@ def _check_numbers(options: Options, chosen: tuple[str, ...]) -> None:
         raise UsageError(f"rest {options.rest:g}: expected at least 0 (seconds)")
     if not 1 <= options.engines <= MAX_ENGINES:
         raise UsageError(f"engines {options.engines}: expected 1 to {MAX_ENGINES} engine processes")
+    if options.keep_alive not in (0, 1):
+        raise UsageError(f"keep-alive {options.keep_alive}: expected 1 (connections are kept) or 0 (one for each request)")
     if options.seed < 0:
         raise UsageError(f"seed {options.seed}: expected at least 0")
     if "soak" in chosen and options.duration is None:

@@ -71,6 +71,7 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
         "scenario": measurement.scenario,
         "load": {"kind": measurement.load_kind, "value": measurement.value},
         "connections": measurement.connections,
+        "keep_alive": bool(plan.options.keep_alive),
         "num_rows_per_request": measurement.target.num_rows,
         "duration_s": span_s,
         "seed": plan.options.seed,

@@ -312,6 +312,15 @@ def test_a_users_own_grpc_endpoint_as_a_command(tmp_path: Path, body: Path, run:
     assert m["num_wrong"] == 16 and m["seed"] == 4
 
 
+def test_without_keep_alive_every_answer_is_right_and_it_is_recorded(tmp_path: Path, body: Path) -> None:
+    with running(Behaviour(kind="fixed", service_ms=1.0), SPLIT) as server:
+        made = planned(tmp_path, server, body, scenarios="closed,server", rate=100.0, windows=1, keep_alive=0)
+        found = summary.write(made, tmp_path, measure.run(made, tmp_path))["measurements"]
+    for m in found:
+        assert (m["keep_alive"], m["num_requests"], m["num_errors"], m["num_wrong"]) == (False, 100, 0, 0), m["id"]
+        assert not any("connections:" in reason for reason in m["invalid_reasons"])
+
+
 def test_rows_of_several_and_another_encoding(tmp_path: Path) -> None:
     from tests.fakes import model_servers
 

@@ -91,3 +91,12 @@ def test_a_machine_that_never_rests_is_busy(monkeypatch):
     monkeypatch.setattr(facts, "_ticks", lambda: ((value := next(ticks)), value))
     monkeypatch.setattr(facts, "REST_SAMPLE_S", 0.001)
     assert facts.at_rest(deadline_s=0.01) == "busy"
+
+
+@pytest.mark.parametrize(("load_keeps", "fact"), [(True, True), (False, False)])
+def test_a_load_that_opens_a_connection_for_each_request_is_caught(tmp_path, monkeypatch, load_keeps, fact):
+    monkeypatch.setattr(facts, "_running", lambda endpoint: {})
+    monkeypatch.setattr(facts, "kept_alive", lambda endpoint, trained: True)
+    m = {"protocol": "rest", "encoding": "json", "scenario": "closed", "num_rows_per_request": 1, "connections": 4}
+    m |= {"num_requests": 0, "answers_judged": True, "num_wrong": 0, "cores": {"generator": [1]}, "keep_alive": load_keeps}
+    assert facts.of(endpoint("torchserve"), trained(), [m], tmp_path)["keep_alive"] is fact

@@ -17,9 +17,9 @@ HEAD = b"\x88"
 TRAILERS = b"\x00\x0bgrpc-status\x010"
 
 
-async def exchange(port: int, bodies: list[bytes]) -> list[tuple[int, bytes]]:
+async def exchange(port: int, bodies: list[bytes], *, keep_alive: bool = True) -> list[tuple[int, bytes]]:
     """One request after the other over one connection; (status, body) of each."""
-    route = Route(protocol="grpc", host="127.0.0.1", port=port, path=METHOD, content_type="")
+    route = Route(protocol="grpc", host="127.0.0.1", port=port, path=METHOD, content_type="", keep_alive=keep_alive)
     answers: list[tuple[int, bytes]] = []
     turn = asyncio.Event()
 
@@ -38,14 +38,14 @@ async def exchange(port: int, bodies: list[bytes]) -> list[tuple[int, bytes]]:
     return answers
 
 
-def with_grpc(bodies: list[bytes]) -> list[tuple[int, bytes]]:
-    """Talk to a real gRPC server that answers a message with itself, and `code N` with that code."""
+def with_grpc(bodies: list[bytes], *, keep_alive: bool = True) -> list[tuple[int, bytes]]:
+    """Talk to a real gRPC server: a message is answered with itself, `code N` with that code, `who` with the client's address."""
 
     async def echo(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         if request.startswith(b"code "):
             code = next(c for c in grpc.StatusCode if c.value[0] == int(request[5:]))
             await context.abort(code, "as asked: é and a long explanation " * 20)
-        return request
+        return context.peer().encode() if request == b"who" else request
 
     async def main() -> list[tuple[int, bytes]]:
         handlers = {"Method": grpc.unary_unary_rpc_method_handler(echo)}
@@ -55,7 +55,7 @@ def with_grpc(bodies: list[bytes]) -> list[tuple[int, bytes]]:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            return await exchange(port, bodies)
+            return await exchange(port, bodies, keep_alive=keep_alive)
         finally:
             await server.stop(None)
 
@@ -70,6 +70,13 @@ def test_a_real_server() -> None:
 def test_codes_of_a_real_server() -> None:
     answers = with_grpc([b"code 14", b"fine", b"code 5", b"code 13", b"code 8"])
     assert answers == [(14, b""), (0, b"fine"), (5, b""), (13, b""), (8, b"")]
+
+
+@pytest.mark.parametrize(("keep_alive", "num_channels"), [(True, 1), (False, 3)])
+def test_without_keep_alive_each_call_has_a_channel_of_its_own(keep_alive: bool, num_channels: int) -> None:
+    answers = with_grpc([b"who"] * 3, keep_alive=keep_alive)
+    assert {status for status, _ in answers} == {0}
+    assert len({address for _, address in answers}) == num_channels
 
 
 def scripted(answer: Callable[[int], list[bytes]], num: int, *, close_after: bool = False) -> list[tuple[int, bytes]]:

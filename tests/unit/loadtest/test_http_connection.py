@@ -14,7 +14,7 @@ Reply = list[bytes | None]  # pieces sent one after the other; None closes the c
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
-def talk(replies: list[Reply]) -> tuple[list[tuple[int, bytes]], list[bytes], int]:
+def talk(replies: list[Reply], *, keep_alive: bool = True) -> tuple[list[tuple[int, bytes]], list[bytes], int]:
     """Send one request for each reply; returns (status, body) of each, what the server read, connections it saw."""
 
     async def main() -> tuple[list[tuple[int, bytes]], list[bytes], int]:
@@ -40,7 +40,9 @@ def talk(replies: list[Reply]) -> tuple[list[tuple[int, bytes]], list[bytes], in
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        route = Route(protocol="rest", host="127.0.0.1", port=port, path="/p", content_type="application/json")
+        route = Route(
+            protocol="rest", host="127.0.0.1", port=port, path="/p", content_type="application/json", keep_alive=keep_alive
+        )
         answers: list[tuple[int, bytes]] = []
         turn: list[asyncio.Future[None]] = []
 
@@ -91,6 +93,13 @@ def test_a_server_that_says_close_gets_a_new_connection() -> None:
     answers, _, num_connections = talk([[close, None], [OK], [OK]])
     assert answers == [(200, b"hi")] * 3
     assert num_connections == 2
+
+
+def test_without_keep_alive_each_request_has_a_connection_of_its_own() -> None:
+    answers, read, num_connections = talk([[OK], [OK], [OK]], keep_alive=False)
+    assert answers == [(200, b"hi")] * 3
+    assert num_connections == 3
+    assert all(b"Connection: close\r\n" in head for head in read)
 
 
 @pytest.mark.parametrize(

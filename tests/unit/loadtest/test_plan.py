@@ -70,6 +70,7 @@ def test_server_alone_brings_closed_unless_the_rate_is_given(store: Store) -> No
         ({"rate": float("nan")}, "rate nan: expected at least"),
         ({"version": 7}, "no endpoint serves version 7"),
         ({"engines": 0}, "engines 0: expected 1 to"),
+        ({"keep_alive": 2}, "keep-alive 2: expected 1"),
         ({"engines": 3, "connections": 2}, "connections 2: expected at least one for each of the 3 engines"),
         ({"encodings": "b64"}, "takes no encoding 'b64' over rest (in its JSON {\"b64\": ...} is a string tensor"),
         ({"encodings": "raw", "protocols": "grpc"}, "takes no encoding 'raw' over grpc"),
