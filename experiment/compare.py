@@ -147,7 +147,7 @@ class Experiment:
         )
 
     def _tune(self) -> None:
-        formats = _formats(self.bench.store, self.bench.model)
+        formats = {servable.format for servable in servables.read_exported(self.bench.store, self.bench.model, 1)[2].values()}
         for server in self.servers:
             space = tuning.offered(plan.space(server), formats)
             measure = functools.partial(self._trial, server)
@@ -251,11 +251,6 @@ def _prepare(store: Store, model: str, device: str) -> None:
             continue
         progress.say(f"\n== {name} {model}")
         processes.run_stage(module, "--model", model, *(("--device", device) if name == "train" else ()), *roots)
-
-
-def _formats(store: Store, model: str) -> set[str]:
-    """The formats of the servables that were exported."""
-    return {servable.format for servable in servables.read_exported(store, model, 1)[2].values()}
 
 
 def _protocols(text: str) -> tuple[str, ...]:

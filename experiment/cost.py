@@ -47,10 +47,12 @@ def read(path: Path) -> Prices:
 
 
 def table(prices: Prices, done: Sequence[Done], protocols: Sequence[str]) -> list[dict[str, Any]]:
-    """The cost of each server, tuning and protocol that has a VALID throughput; the mean over its visits."""
+    """The cost of each server, tuning and protocol that has a VALID throughput and known cores; the mean over its visits."""
     found: dict[tuple[str, str, str], list[float]] = {}
     cores: dict[str, int] = {}
     for one in done:
+        if one.visited.facts["cores"] is None:  # it could not be read while it ran
+            continue
         cores[one.visit.server] = len(one.visited.facts["cores"])
         for protocol in protocols:
             closed = one.visited.find("closed", protocol)

@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from faceoff import progress
 from faceoff.endpoints import Endpoint
+from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from serving.protocols import codec
 from serving.servers import server_class
 
+AT_REST, BUSY = "at rest", "busy"
 MOST_BUSY = 0.1  # of all cores' time: what a machine at rest may use
 REST_SAMPLE_S = 0.25
 REST_DEADLINE_S = 5.0
@@ -24,6 +27,8 @@ KEEP_ALIVE_PROBES = 3
 # Variables that make arithmetic less exact than float32 says, on a CPU and on a GPU.
 LOWER_PRECISION = ("ONEDNN_DEFAULT_FPMATH_MODE", "TF_ENABLE_AUTO_MIXED_PRECISION")
 TF32 = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+# What `_running` tells.
+RUNNING = ("cores", "threads", "instances", "batching", "device", "precision", "tf32", "allocator")
 _STAT = Path("/proc/stat")
 _GOVERNORS = "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -52,7 +57,11 @@ def of(endpoint: Endpoint, trained: Trained, measurements: Sequence[Mapping[str,
 
 def _running(endpoint: Endpoint) -> Facts:
     """What the server and /proc say (serving/running.py)."""
-    found = server_class(endpoint.server).running(endpoint)
+    try:
+        found = server_class(endpoint.server).running(endpoint)
+    except FaceoffError as error:  # the check calls it unknown; what was measured so far is not thrown away for it
+        progress.say(f"{endpoint.server} could not be read while it ran: {error}")
+        return dict.fromkeys(RUNNING)
     compute, environment = found.compute, found.environment
     policy = {"how": compute.batching, "largest": compute.max_batch, "of": compute.batch_unit, "ms": compute.max_batch_delay_ms}
     return {
@@ -114,8 +123,8 @@ def at_rest(deadline_s: float = REST_DEADLINE_S) -> str:
         time.sleep(REST_SAMPLE_S)
         busy, total = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))
         if busy <= MOST_BUSY * max(1, total):
-            return "at rest"
-    return "busy"
+            return AT_REST
+    return BUSY
 
 
 def _ticks() -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 A rule's verdict is `equal`, `differs`, `declared` (it differs, and this difference is what the comparison studies) or `unknown`
 (a side could not be read). `differs` and `unknown` make the run INVALID. A side that changed from visit to visit differs from
-itself, whatever is declared.
+itself, whatever is declared; and what is to be at rest differs from rest where both sides were busy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 import yaml
 
+from experiment.facts import AT_REST
 from faceoff import presets, progress
 
 PATH = presets.PRESETS / "fairness.yaml"
+EXPECTED = {"other_load": AT_REST}  # being alike is not enough: both sides must be this
 
 Verdict = Literal["equal", "differs", "declared", "unknown"]
 Facts = Mapping[str, Any]
@@ -54,7 +56,7 @@ def check(tuning: str, a: tuple[str, Sequence[Facts]], b: tuple[str, Sequence[Fa
         verdict: Verdict = "equal"
         if None in values_a or None in values_b:
             verdict = "unknown"
-        elif len(values_a) > 1 or len(values_b) > 1:
+        elif len(values_a) > 1 or len(values_b) > 1 or EXPECTED.get(name, values_a[0]) != values_a[0]:
             verdict = "differs"
         elif values_a != values_b:
             verdict = "differs" if because is None else "declared"
@@ -76,10 +78,14 @@ def check(tuning: str, a: tuple[str, Sequence[Facts]], b: tuple[str, Sequence[Fa
 
 def reasons(findings: Sequence[Finding]) -> list[str]:
     """Why the run is INVALID, in whole sentences; [] for a fair one."""
-    texts = {"differs": "{name} differs: {a} at {server_a}, {b} at {server_b}", "unknown": "{name} could not be read of both"}
-    return [
-        f"fairness ({f.tuning}): {texts[f.verdict].format(**f.to_dict())}. {f.reason}" for f in findings if f.verdict in texts
-    ]
+    found = []
+    for f in findings:
+        expected = f", expected {EXPECTED[f.name]}" if f.name in EXPECTED else ""
+        differs = f"{f.name} differs: {f.a} at {f.server_a}, {f.b} at {f.server_b}{expected}"
+        texts = {"differs": differs, "unknown": f"{f.name} could not be read of both"}
+        if f.verdict in texts:
+            found.append(f"fairness ({f.tuning}): {texts[f.verdict]}. {f.reason}")
+    return found
 
 
 def table(findings: Sequence[Finding]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,7 +75,8 @@ def experiment(tmp_path, kind=MadeUp, *, seed=1):
 
 @pytest.fixture(autouse=True)
 def no_export_and_no_floors(monkeypatch):
-    monkeypatch.setattr(compare, "_formats", lambda store, model: {"mar-eager"})
+    exported = {"cnn.mar": SimpleNamespace(format="mar-eager")}
+    monkeypatch.setattr(compare.servables, "read_exported", lambda store, model, version: (None, None, exported))
     monkeypatch.setattr(compare.floors, "measure", lambda *_: compare.floors.Floors(short=["no floors: PROFILE=full"]))
 
 

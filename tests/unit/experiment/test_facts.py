@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiment import facts
+from experiment import facts, fairness
+from faceoff.errors import FaceoffError
 from faceoff.signature import Signature, TensorSpec
 from tests.unit.faceoff.test_endpoints import endpoint
 
@@ -100,3 +101,13 @@ def test_a_load_that_opens_a_connection_for_each_request_is_caught(tmp_path, mon
     m = {"protocol": "rest", "encoding": "json", "scenario": "closed", "num_rows_per_request": 1, "connections": 4}
     m |= {"num_requests": 0, "answers_judged": True, "num_wrong": 0, "cores": {"generator": [1]}, "keep_alive": load_keeps}
     assert facts.of(endpoint("torchserve"), trained(), [m], tmp_path)["keep_alive"] is fact
+
+
+def test_a_server_that_cannot_be_read_has_unknown_facts_and_is_no_fault(monkeypatch):
+    def gone(endpoint):
+        raise FaceoffError("process 1 has ended")
+
+    monkeypatch.setattr(facts, "server_class", lambda name: SimpleNamespace(running=gone))
+    found = facts._running(endpoint("torchserve"))
+    assert set(found.values()) == {None}
+    assert set(found) < set(fairness.rules())

@@ -98,5 +98,13 @@ def test_a_side_that_changed_between_its_visits_differs_whatever_is_declared():
     assert finding.a == {"visits": [1, 4]}
 
 
+def test_a_machine_that_was_busy_for_both_is_not_fair():
+    busy = {**FAIR, "other_load": "busy"}
+    (finding,) = [f for f in check([busy, busy], [busy]) if f.verdict != "equal"]
+    assert (finding.name, finding.verdict) == ("other_load", "differs")
+    (reason,) = fairness.reasons([finding])
+    assert "busy at torchserve, busy at tfserving, expected at rest" in reason
+
+
 def test_no_visits_are_unknown():
     assert {finding.verdict for finding in check([], [FAIR])} == {"unknown"}
