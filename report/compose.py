@@ -13,6 +13,7 @@ from report.sections import (
     environment,
     equality,
     overview,
+    rates,
     serving,
     terms,
     training,
@@ -40,7 +41,7 @@ def page(run: Run) -> Page:
             *([] if compared is None else [verdict.section(compared)]),
             overview.compared(run, context),
             equality.section(run),
-            *(_load_test(found) if compared is None else _comparison(compared)),
+            *(_load_test(run, found) if compared is None else _comparison(compared)),
             training.section(run),
             *([] if compared is None else [tuning.section(compared)]),
             validity.section(found, compared),
@@ -50,9 +51,11 @@ def page(run: Run) -> Page:
     )
 
 
-def _load_test(found: list[Measurement]) -> list[Section]:
-    """Every measurement by itself."""
-    return [serving.throughput(found), serving.latency(found)]
+def _load_test(run: Run, found: list[Measurement]) -> list[Section]:
+    """Every measurement by itself; the points of a sweep are one curve."""
+    single = [m for m in found if m.scenario != rates.SWEEP]
+    figures = [serving.throughput(single), serving.latency(single)] if single or not found else []
+    return [*figures, rates.section(run, found)]
 
 
 def _comparison(compared: Experiment) -> list[Section]:

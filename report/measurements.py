@@ -50,6 +50,7 @@ class Measurement:
     num_errors: int
     num_wrong: int
     throughput_rps: float | None
+    goodput_rps: float | None
     percentiles: tuple[Percentile, ...]
     mean_ms: float | None
     max_ms: float | None
@@ -57,6 +58,10 @@ class Measurement:
     client: dict[str, Any]
     server_ms: dict[str, Any]
     server_use: dict[str, Any]
+    encode_us: float | None
+    decode_us: float | None
+    null_server: dict[str, Any]
+    search: dict[str, Any]
     cores: Any
     samples: Samples | None
     visit: str = ""  # of `make compare`: which of its visits this belongs to
@@ -128,6 +133,7 @@ def _measurement(run: Run, data: dict[str, Any], command: str) -> Measurement:
         num_errors=int(data["num_errors"]),
         num_wrong=int(data["num_wrong"]),
         throughput_rps=data["throughput_rps"],
+        goodput_rps=data.get("goodput_rps"),
         percentiles=found,
         mean_ms=float(ordered.mean()) if len(ordered) else None,
         max_ms=float(ordered[-1]) if len(ordered) else None,
@@ -135,6 +141,10 @@ def _measurement(run: Run, data: dict[str, Any], command: str) -> Measurement:
         client=data.get("client") or {},
         server_ms=data.get("server_ms") or {},
         server_use=data.get("server_use") or {},
+        encode_us=data.get("encode_us"),
+        decode_us=data.get("decode_us"),
+        null_server=data.get("null_server") or {},
+        search=data.get("search") or {},
         cores=data.get("cores"),
         samples=rows,
         visit=str(data.get("visit") or ""),

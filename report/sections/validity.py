@@ -118,6 +118,7 @@ def _generator(whose: str, found: list[Measurement]) -> Table:
         columns=(
             Column(title="Measurement"),
             *(Column(title=title, numeric=True) for _, title in (*_CLIENT, *told)),
+            Column(title="Null server, requests/s", numeric=True),
             Column(title=""),
         ),
         rows=[
@@ -125,6 +126,7 @@ def _generator(whose: str, found: list[Measurement]) -> Table:
                 _who(m),
                 *(Cell(text=formats.number(m.client.get(key))) for key, _ in _CLIENT),
                 *(Cell(text=formats.number(m.server_ms.get(key))) for key, _ in told),
+                Cell(text=formats.number(m.null_server.get("capacity_rps"))),
                 validity(m),
             )
             for m in found
@@ -136,5 +138,6 @@ def _generator(whose: str, found: list[Measurement]) -> Table:
             if told
             else "The servers' own queue and compute times are not recorded. "
         )
-        + "– means not measured.",
+        + "Null server: what the generator can send to a server that does nothing (`make loadtest-calibrate`); a load above half "
+        "of it is INVALID. – means not measured.",
     )
