@@ -12,6 +12,8 @@ from report.page import Block, Code, Section, Text
 from report.records import Run
 from report.sections.context import Context
 
+_PLACES = ("artifacts", "results", "run")  # where files lie, which is not what was measured
+
 
 def section(run: Run, context: Context, found: list[Measurement], compared: Experiment | None = None) -> Section:
     """Commands first, then every environment record behind a fold."""
@@ -24,22 +26,16 @@ def section(run: Run, context: Context, found: list[Measurement], compared: Expe
 
 
 def commands(run: Run, context: Context, found: list[Measurement], compared: Experiment | None = None) -> str:
-    """The make commands of every stage, with the values this run was made with."""
+    """The commands of every stage, with the values this run was made with."""
     training = run.get("training") or {}
     config = training.get("config") or {}
     model = f"MODEL={shlex.quote(context.model)}"
     profile = config.get("profile")
+    given = _given(DATASET=(config.get("dataset") or {}).get("name"), WEIGHTS=config.get("weights"), PROFILE=profile)
+    made = [" ".join(["make train", model, *given]), f"make export {model}", f"make verify {model}"]
     lines = [
-        " ".join(
-            [
-                "make train",
-                model,
-                *_given(DATASET=(config.get("dataset") or {}).get("name"), WEIGHTS=config.get("weights"), PROFILE=profile),
-            ]
-        ),
-        f"make export {model}",
-        f"make verify {model}",
-        *(_load_test(run, context, found) if compared is None else [_compare(compared, context, found)]),
+        *([] if _own(run) else made),
+        *(_load_test(run, context) if compared is None else [_compare(compared, context, found)]),
     ]
     commit = (run.summary.get("environment") or training.get("environment") or {}).get("git") or {}
     return "\n".join([*([f"git checkout {shlex.quote(str(commit['commit']))}"] if commit.get("commit") else []), *lines])
@@ -52,31 +48,28 @@ def _compare(compared: Experiment, context: Context, found: list[Measurement]) -
         PROTOCOLS=",".join(dict.fromkeys(m.protocol for m in found)),
         PROFILE=compared.raw["profile"],
         SEED=compared.raw["seed"],
+        DEVICE=(compared.raw.get("options") or {}).get("device"),
     )
     return " ".join(["make compare", f"MODEL={shlex.quote(context.model)}", *given, f"RUN={compared.run.name}"])
 
 
-def _load_test(run: Run, context: Context, found: list[Measurement]) -> list[str]:
-    model = f"MODEL={shlex.quote(context.model)}"
-    profile = ((run.get("training") or {}).get("config") or {}).get("profile")
-    return [
-        " ".join(["make deploy", model, *_given(SERVERS=",".join(context.servers))]),
-        " ".join(
-            [
-                "make loadtest",
-                model,
-                *_given(
-                    SERVERS=",".join(context.servers),
-                    PROTOCOLS=",".join(dict.fromkeys(m.protocol for m in found)),
-                    SCENARIO=",".join(dict.fromkeys(m.scenario for m in found)),
-                    PROFILE=run.summary.get("profile") or profile,
-                ),
-                f"RUN={run.name}",
-            ]
-        ),
-        f"make report RUN={run.name}",
-        "make undeploy",
-    ]
+def _load_test(run: Run, context: Context) -> list[str]:
+    """With every option it was given: make has no variable for some of them."""
+    options, own = _options(run), _own(run)
+    deploy = ["make deploy", f"MODEL={shlex.quote(context.model)}", *_given(SERVERS=",".join(context.servers))]
+    given = {name: value for name, value in options.items() if name not in _PLACES and value not in (None, "")}
+    flags = [f"--{name.replace('_', '-')}={shlex.quote(str(value))}" for name, value in given.items()]
+    load = " ".join([".venv/bin/python -m loadtest.run", *flags, f"--run={run.name}"])
+    return [*([] if own else [" ".join(deploy)]), load, f"make report RUN={run.name}", *([] if own else ["make undeploy"])]
+
+
+def _options(run: Run) -> dict[str, Any]:
+    return (run.summary.get("config") or {}).get("options") or {}
+
+
+def _own(run: Run) -> bool:
+    """Whether an endpoint of the user's own was measured, which is not ours to train or deploy."""
+    return bool(_options(run).get("url") or _options(run).get("grpc"))
 
 
 def _given(**values: Any) -> list[str]:

@@ -52,7 +52,15 @@ def write_run(results: Path, name: str = "demo") -> Path:
         "profile": "quick",
         "environment": ENVIRONMENT,
         "config": {
-            "options": {"rate": None},
+            "options": {
+                "model": "cnn",
+                "protocols": "rest,grpc",
+                "seed": 1,
+                "rate": None,
+                "slo": 100.0,
+                "run": name,
+                "results": "r",
+            },
             "profile": {"name": "quick", "rate_fraction": 0.4},
             "scenarios": ["closed", "server"],
         },

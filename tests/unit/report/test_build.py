@@ -80,7 +80,7 @@ def test_builds_both_files_and_says_where(run, capsys):
         assert "10 of 10" in text
         assert "Closed loop" in text and "Open loop" in text
         assert "no security patches" in text
-        assert "make loadtest MODEL=cnn SERVERS=torchserve,tfserving-embedded" in text
+        assert "make deploy MODEL=cnn SERVERS=torchserve,tfserving-embedded" in text
 
 
 def test_the_html_is_one_offline_file(run, capsys):
@@ -363,3 +363,16 @@ def test_help_is_fast():
     for heavy in ("plotly", "pyarrow", "numpy", "jinja2", "scipy"):
         assert f" {heavy}\n" not in done.stderr
     assert elapsed < 5  # the imports above are what matters; a loaded machine is not this command's fault
+
+
+def test_the_command_that_repeats_a_load_test_has_every_option_it_was_given(run):
+    def code() -> str:
+        section = next(section for section in page_of(run).sections if section.id == "environment")
+        return next(block.text for block in section.blocks if block.kind == "code")
+
+    assert ".venv/bin/python -m loadtest.run --model=cnn --protocols=rest,grpc --seed=1 --slo=100.0 --run=demo\n" in code()
+    asked = {"url": "http://127.0.0.1:9/a b", "keep_alive": 0, "rate": 12.5}
+    records.edit(run / "summary.json", lambda s: s["config"]["options"].update(asked))
+    text = code()
+    assert "--url='http://127.0.0.1:9/a b' --keep-alive=0" in text and "--rate=12.5" in text
+    assert not re.search("make (train|export|verify|deploy|undeploy)", text)
