@@ -32,9 +32,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def die_with_parent() -> None:
-    """For `preexec_fn`: the kernel kills this child when its parent dies, however that happens (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """For `preexec_fn`: the kernel sends this child `by` when its parent dies, however that happens (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by)
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,10 @@
 
 It needs root on Debian (or what is built on it): docker.io and mmdebstrap come from apt where they are missing. No registry is
 asked for anything: the base image of our Dockerfiles is made by mmdebstrap and imported under the name that they use.
+
+Where containers cannot be run NotHereError says why, and the tests are skipped with that. It is raised for what this machine and
+its network can do, by `engine`, `wheelhouse` and `make_base`, which ends in the proof that containers run; whatever fails later
+is a failure of the tests.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import ipaddress
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,17 +24,20 @@ from pathlib import Path
 
 import psutil
 
+from faceoff import processes
 from tests.conftest import ROOT
+from tests.containers.machine import Machine
 
 BASE = "python:3.11-slim-bookworm"  # the FROM of our Dockerfiles
-PACKAGES = {"dockerd": "docker.io", "mmdebstrap": "mmdebstrap"}
+PACKAGES = {"dockerd": "docker.io", "mmdebstrap": "mmdebstrap", "iptables-save": "iptables", "ip": "iproute2"}
 START_DEADLINE_S = 60
+STOP_DEADLINE_S = 60
+OUTSIDE_DEADLINE_S = 600  # of apt, mmdebstrap, pip: a mirror that does not answer
 FREE_BYTES = 15e9  # our images and what builds them
-EMPTY_TABLES = {
-    "*filter": "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n",
-    "*nat": "*nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n",
-}
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+POLICY = Path("/usr/sbin/policy-rc.d")
+# What compose.yaml asks for, and Docker leaves out with a warning where the kernel does not have it.
+LIMITS = {"CPUSet": "cores", "MemoryLimit": "memory", "PidsLimit": "processes"}
 
 
 class NotHereError(Exception):
@@ -45,66 +53,57 @@ def install() -> None:
         return
     if shutil.which("apt-get") is None:
         raise NotHereError(f"no {', '.join(missing)} and no apt-get to install them")
-    # RUNLEVEL=1: a service that a package brings is not started.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for argv in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]):
-        _outside(argv, environment)
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    _outside(["apt-get", "update", "-qq"], environment)
+    with _no_services():
+        _outside(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], environment)
 
 
 @contextmanager
 def engine(folder: Path) -> Iterator[dict[str, str]]:
-    """Start dockerd; yields the environment for `docker` and our commands. Raises NotHereError where it does not come up."""
+    """Start dockerd; yields the environment for `docker` and our commands. Raises NotHereError where it does not come up.
+
+    At the end, a kill of the tests included, nothing of it is left, or an AssertionError says what.
+    """
     install()
     if (free := shutil.disk_usage(folder).free) < FREE_BYTES:
         raise NotHereError(f"{free / 1e9:.0f} GB are free in {folder}: the images want {FREE_BYTES / 1e9:.0f}")
-    before = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
-    had_bridge = "docker0" in psutil.net_if_addrs()
-    if had_bridge:
-        raise NotHereError("another Docker engine is using this machine's bridge docker0")
-    forward = Path("/proc/sys/net/ipv4/ip_forward")
-    forwarded = forward.read_text()
-    subnet = _free_subnet()
-    config = {
-        "data-root": str(folder / "data"),
-        "exec-root": str(folder / "exec"),
-        "pidfile": str(folder / "dockerd.pid"),
-        "hosts": [f"unix://{folder}/docker.sock"],
-        "bip": f"{next(subnet.hosts())}/{subnet.prefixlen + 2}",
-        "default-address-pools": [{"base": str(list(subnet.subnets(1))[1]), "size": 26}],
-        "exec-opts": ["native.cgroupdriver=cgroupfs"],
-        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 16384, "Hard": 16384}},
-        "log-level": "warn",
-    }
-    (folder / "daemon.json").write_text(json.dumps(config))
+    if "docker0" in psutil.net_if_addrs():
+        raise NotHereError("there is a bridge docker0: another Docker engine's (left by one: ip link delete docker0)")
+    dockerd = Path(shutil.which("dockerd") or "dockerd").resolve()
+    client = dockerd.parent.parent / "bin" / "docker"
+    if not client.exists():
+        raise NotHereError(f"{dockerd} and no client at {client} (Debian 13 has it in a package of its own, docker-cli)")
+    (folder / "daemon.json").write_text(json.dumps(_config(folder)))
     log = folder / "dockerd.log"
-    dockerd = shutil.which("dockerd") or "dockerd"
     environment = {
         "DOCKER_HOST": f"unix://{folder}/docker.sock",
-        "DOCKER": str(Path(dockerd).resolve().parent.parent / "bin" / "docker"),
+        "DOCKER": str(client),
         "DOCKER_CONFIG": str(folder / "config"),
         "DOCKER_BUILDKIT": "1",
     }
     if CERTIFICATES.exists():
         environment["PIP_CERT"] = str(CERTIFICATES)
+    before = Machine.now()
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled run cleans up too
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [dockerd, "--config-file", str(folder / "daemon.json")], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [str(dockerd), "--config-file", str(folder / "daemon.json")],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=lambda: processes.die_with_parent(signal.SIGTERM),  # noqa: PLW1509  no thread runs here yet
         )
     try:
         _wait_until_up(process, environment, log)
         _compose_plugin(folder)
         yield environment
     finally:
-        process.terminate()
+        processes.stop_tree(process.pid, grace_s=STOP_DEADLINE_S)
         process.wait()
-        for place in (folder / "exec" / "netns").glob("*"):  # this machine's network, which host containers had
-            subprocess.run(["umount", str(place)], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
-        # A table that had not been touched is not in the list, and is restored as an empty one.
-        untouched = "".join(text for table, text in EMPTY_TABLES.items() if table not in before)
-        subprocess.run(["iptables-restore"], input=before + untouched, text=True, capture_output=True, check=False)
-        forward.write_text(forwarded)
+        before.restore(folder)
+        signal.signal(signal.SIGTERM, handler)
+        assert not (left := before.left(folder)), f"left behind: {', '.join(left)}"
 
 
 def docker(environment: dict[str, str], *words: str, check: bool = True) -> str:
@@ -117,16 +116,34 @@ def docker(environment: dict[str, str], *words: str, check: bool = True) -> str:
 
 
 def make_base(environment: dict[str, str], folder: Path) -> None:
-    """The base image, from Debian's packages, and proof that containers run and reach the package index. Raises NotHereError."""
+    """The base image, from Debian's packages, and the proof that containers run from it. Raises NotHereError."""
     archive = folder / "rootfs.tar"
     packages = "--include=ca-certificates,python3,python3-venv"
-    _outside(["mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", str(archive)])
-    docker(environment, "import", str(archive), BASE)
-    archive.unlink()
+    try:
+        _outside(["mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", str(archive)])
+        _outside([environment["DOCKER"], "import", str(archive), BASE], environment)
+    finally:
+        archive.unlink(missing_ok=True)
+    _prove(environment)
+
+
+def _prove(environment: dict[str, str]) -> None:
+    """Containers run: as closed as in compose.yaml, and, for builds, with a way to the package indexes. Raises NotHereError."""
+    said = json.loads(docker(environment, "info", "--format", "{{json .}}"))
+    if lacking := [what for name, what in LIMITS.items() if not said.get(name)]:
+        raise NotHereError(f"this kernel's control groups do not limit {', '.join(lacking)}")
+    client, network = environment["DOCKER"], "faceoff-probe"
+    core = str(min(os.sched_getaffinity(0)))
+    limits = ["--memory=64m", "--memory-swap=64m", f"--cpuset-cpus={core}", "--pids-limit=64", "--shm-size=16m"]
+    closed = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=1000:1000", "--tmpfs=/tmp:rw,exec"]
+    _outside([client, "network", "create", network], environment)
+    published = [f"--network={network}", "--publish=127.0.0.1::8080"]
+    _outside([client, "run", "--rm", *limits, *closed, *published, BASE, "touch", "/tmp/x"], environment)
+    _outside([client, "network", "rm", network], environment)
     certificate = environment.get("PIP_CERT")
     trusted = ["--volume", f"{certificate}:/ca:ro", "--env", "PIP_CERT=/ca"] if certificate else []
-    probe = "apt-get update && python3 -m venv /tmp/venv && /tmp/venv/bin/pip download --no-deps --dest /tmp PyYAML"
-    _outside([environment["DOCKER"], "run", "--rm", *trusted, BASE, "sh", "-ec", probe], environment)
+    fetch = "apt-get update && python3 -m venv /tmp/venv && /tmp/venv/bin/pip download --no-deps --dest /tmp PyYAML"
+    _outside([client, "run", "--rm", *trusted, BASE, "sh", "-ec", fetch], environment)
 
 
 def build(environment: dict[str, str], tag: str, dockerfile: str) -> None:
@@ -154,9 +171,47 @@ def wheelhouse() -> Iterator[None]:
 
 def _outside(argv: list[str], environment: dict[str, str] | None = None) -> None:
     """Run what holds no code of ours, only what this machine and its network can do. Raises NotHereError."""
-    done = subprocess.run(argv, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise NotHereError(f"`{' '.join(argv)}` failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    given = {**os.environ, **(environment or {})}
+    with subprocess.Popen(argv, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _, said = process.communicate(timeout=OUTSIDE_DEADLINE_S)
+        except subprocess.TimeoutExpired as error:
+            processes.stop_tree(process.pid)
+            raise NotHereError(f"`{' '.join(argv)}` took longer than {OUTSIDE_DEADLINE_S} s") from error
+    if process.returncode != 0:
+        raise NotHereError(f"`{' '.join(argv)}` failed: {(said.strip().splitlines() or ['no message'])[-1]}")
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    """What is installed meanwhile starts no daemon (Debian's policy-rc.d)."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def _config(folder: Path) -> dict[str, object]:
+    """Nothing of an engine outside `folder`; overlay2 or none: without it, images are copied for each layer."""
+    subnet = _free_subnet()
+    return {
+        "data-root": str(folder / "data"),
+        "exec-root": str(folder / "exec"),
+        "pidfile": str(folder / "dockerd.pid"),
+        "hosts": [f"unix://{folder}/docker.sock"],
+        "bip": f"{next(subnet.hosts())}/{subnet.prefixlen + 2}",
+        "default-address-pools": [{"base": str(list(subnet.subnets(1))[1]), "size": 26}],
+        "storage-driver": "overlay2",
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 16384, "Hard": 16384}},
+        "ip6tables": False,
+        "log-level": "warn",
+    }
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], environment: dict[str, str], log: Path) -> None:
