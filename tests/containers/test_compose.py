@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -35,6 +36,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 SERVERS = ("torchserve", "tfserving-embedded")
 PROMETHEUS_IMAGE = "faceoff-test/prometheus:debian"
 LOADTEST_IMAGE = "faceoff-test/loadtest:now"
+STAND_IN_IMAGE = "faceoff-test/tfserving:stand-in"
+KINDS = ("pkg:deb/", "pkg:pypi/")
 QUERY_DEADLINE_S = 120
 
 
@@ -191,6 +194,48 @@ def test_health_checks_say_what_is_wrong(stack):
             argv = ["exec", "--env", f"FACEOFF_MODELS={models}", container, "/opt/healthcheck.sh", word]
             done = subprocess.run([stack.environment["DOCKER"], *argv], env={**os.environ, **stack.environment}, check=False)
             assert done.returncode == 1, (server, models)
+
+
+def test_every_image_carries_a_list_of_what_is_in_it(stack):
+    """Valid by CycloneDX's own schema, and dpkg and Python inside the image name the same packages."""
+    names = {server: stack.inspect(server)["Config"]["Image"] for server in SERVERS}
+    wanted = {"torchserve": {"torch", "torchserve", "OpenJDK"}, "tfserving-embedded": {"tensorflow_cpu"}, "loadtest": {"locust"}}
+    for name, image in {**names, "loadtest": LOADTEST_IMAGE}.items():
+        text, document = listed(stack, image)
+        found = {kind: {(c["name"], c["version"]) for c in document["components"] if kind in c.get("purl", "")} for kind in KINDS}
+        assert wanted[name] | {"CPython", "debian", "numpy"} <= {c["name"] for c in document["components"]}
+        shown = docker(stack.environment, "run", "--rm", "--entrypoint=dpkg-query", image, "-W", "-f=${Package} ${Version}\n")
+        assert found["pkg:deb/"] == {tuple(line.split()) for line in shown.splitlines()}
+        words = "from importlib.metadata import distributions as d; print(*(f'{x.name} {x.version}' for x in d()), sep='\\n')"
+        python = ("run", "--rm", "--env=PYTHONPATH=", "--entrypoint=/opt/venv/bin/python", "--workdir=/", image, "-c", words)
+        assert found["pkg:pypi/"] == {tuple(line.split()) for line in docker(stack.environment, *python).splitlines()}
+        assert validated(stack, text) == "None"
+
+
+def test_tensorflow_servings_dockerfile_lists_the_image_that_it_starts_from(stack):
+    """Its steps over a stand-in for Google's image, which cannot be pulled: the list has the program and the base's packages."""
+    docker(stack.environment, "tag", engine_module.BASE, "tensorflow/serving:stand-in")
+    engine_module.build(stack.environment, STAND_IN_IMAGE, "serving/tfserving/Dockerfile", "--build-arg=TAG=stand-in")
+    text, document = listed(stack, STAND_IN_IMAGE)
+    assert {"tensorflow_model_server", "debian", "libc6"} <= {c["name"] for c in document["components"]}
+    assert not any("pkg:pypi/" in c.get("purl", "") for c in document["components"])
+    assert validated(stack, text) == "None"
+
+
+def listed(stack: Stack, image: str) -> tuple[str, dict[str, Any]]:
+    """The SBOM of an image, where its label says."""
+    path = docker(stack.environment, "inspect", "--format", '{{index .Config.Labels "faceoff.sbom"}}', image).strip()
+    text = docker(stack.environment, "run", "--rm", "--entrypoint=cat", image, path)
+    return text, json.loads(text)
+
+
+def validated(stack: Stack, text: str) -> str:
+    """What CycloneDX's validator finds."""
+    words = "from cyclonedx.validation.json import JsonStrictValidator as J; from cyclonedx.schema import SchemaVersion as S; "
+    words += "import sys; print(J(S.V1_6).validate_str(sys.stdin.read()))"
+    environment = {**os.environ, "PYTHONPATH": str(engine_module.tools(stack.environment))}
+    argv = [sys.executable, "-c", words]
+    return subprocess.run(argv, env=environment, input=text, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_status_tells_of_containers(stack):
