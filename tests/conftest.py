@@ -63,7 +63,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Store:
     root = tmp_path_factory.mktemp("exported")
     store = Store(artifacts=root / "artifacts", results=root / "results")
     for module in ("training.train", "export.export"):
-        done = run_module(module, *roots(store))
+        done = run_module(module, *roots(store), timeout_s=600)
         assert done.code == 0, done.stderr[-3000:]
     return store
 

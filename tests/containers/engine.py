@@ -219,7 +219,9 @@ def _wait_until_up(process: subprocess.Popen[bytes], environment: dict[str, str]
     argv = [environment["DOCKER"], "info"]
     while subprocess.run(argv, env={**os.environ, **environment}, capture_output=True, check=False).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise NotHereError(f"dockerd does not come up: {(log.read_text().strip().splitlines() or ['no message'])[-1]}")
+            said = log.read_text()
+            words = " ".join(said[max(0, said.rfind("failed to start daemon")) :].split())
+            raise NotHereError(f"dockerd does not come up: {words[-300:] or 'no message'}")
         time.sleep(0.2)
 
 
