@@ -160,6 +160,11 @@ class Server(ABC):
         return ServerMetrics()
 
     @classmethod
+    def waiting(cls, endpoint: Endpoint) -> int | None:
+        """Accepted requests that wait now and that a stop may leave without an answer; None where the server does not tell."""
+        return None
+
+    @classmethod
     def settings(cls, tuning: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The settings called `tuning`, those of presets/servers/<name>.yaml, with `overrides` over them; both on record.
 

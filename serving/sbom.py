@@ -14,7 +14,6 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
-from email.message import Message
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def python(venv: Path) -> Iterator[Component]:
     for found in metadata.distributions(path=[str(path) for path in venv.glob("lib/python3*/site-packages")]):
         name, version = found.metadata["Name"], found.version
         purl = f"pkg:pypi/{_quoted(re.sub('[-_.]+', '-', name).lower())}@{_quoted(version)}"
-        licenses = _licenses(found.metadata)  # type: ignore[arg-type]  a Message, by another name
+        licenses = _licenses(found.metadata)
         yield {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, **licenses}
 
 
@@ -91,7 +90,7 @@ def release(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip().strip('"') for name, _, value in parts}
 
 
-def _licenses(about: Message) -> dict[str, Any]:
+def _licenses(about: Any) -> dict[str, Any]:
     """As the distribution names them: an expression, else a short text, else its classifiers."""
     if expression := about.get("License-Expression"):
         return {"licenses": [{"expression": expression}]}

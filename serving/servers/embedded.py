@@ -44,6 +44,11 @@ class Embedded(TfServingApi):
             max_batch_delay_ms=int(told["max_batch_delay_micros"]) / 1e3,
         )
 
+    @classmethod
+    def waiting(cls, endpoint: Endpoint) -> int | None:
+        """None is left: it finishes what it has accepted."""
+        return 0
+
     def program(self) -> list[str]:
         """The same interpreter as ours."""
         return [sys.executable, "-m", "serving.embedded"]

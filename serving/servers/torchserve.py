@@ -248,6 +248,12 @@ class TorchServe(Server):
         return metrics.torchserve(metrics.read(endpoint.metrics_url), endpoint.model, endpoint.version)
 
     @classmethod
+    def waiting(cls, endpoint: Endpoint) -> int | None:
+        """Its job queue, less what its workers compute now. A stop drops what came over REST and answers what came over gRPC."""
+        found: int | None = cls.reported(endpoint).get("jobQueueStatus", {}).get("pendingRequests")
+        return found
+
+    @classmethod
     def log_files(cls, workdir: Path) -> list[Path]:
         """TorchServe's own rotating log has the workers' words."""
         return [*super().log_files(workdir), workdir / "logs" / "torchserve.log"]

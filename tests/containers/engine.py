@@ -179,7 +179,8 @@ def _outside(argv: list[str], environment: dict[str, str] | None = None) -> None
             processes.stop_tree(process.pid)
             raise NotHereError(f"`{' '.join(argv)}` took longer than {OUTSIDE_DEADLINE_S} s") from error
     if process.returncode != 0:
-        raise NotHereError(f"`{' '.join(argv)}` failed: {(said.strip().splitlines() or ['no message'])[-1]}")
+        words = " ".join(" ".join(said.splitlines()[-4:]).split())
+        raise NotHereError(f"`{' '.join(argv)}` failed: {words[-300:] or 'no message'}")
 
 
 @contextmanager
