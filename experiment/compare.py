@@ -149,7 +149,7 @@ class Experiment:
     def _tune(self) -> None:
         formats = {servable.format for servable in servables.read_exported(self.bench.store, self.bench.model, 1)[2].values()}
         for server in self.servers:
-            space = tuning.offered(plan.space(server), formats)
+            space = tuning.offered(server, plan.space(server), formats)
             measure = functools.partial(self._trial, server)
             found = tuning.search(server, space, trials=self.profile.trials, seed=self.seed, measure=measure)
             self.trials[server] = found

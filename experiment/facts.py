@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from faceoff import progress
+from faceoff import progress, servables
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
@@ -70,10 +70,18 @@ def _running(endpoint: Endpoint) -> Facts:
         "instances": compute.instances,
         "batching": policy if compute.batching is not None else None,
         "device": "cuda" if any(map(_holds_gpu, found.pids)) else "cpu",
-        "precision": {"lowered_by": {name: environment[name] for name in LOWER_PRECISION if name in environment}},
+        "precision": {
+            "served": served_precision(compute.artifact, endpoint),
+            "lowered_by": {name: environment[name] for name in LOWER_PRECISION if name in environment},
+        },
         "tf32": {name: environment[name] for name in TF32 if name in environment},
         "allocator": found.allocator,
     }
+
+
+def served_precision(artifact: str | None, endpoint: Endpoint) -> str | None:
+    """That of the export's file which the running server has loaded; where it does not tell which, what deploy gave it."""
+    return (servables.precision_of(Path(artifact)) if artifact else None) or endpoint.precision or None
 
 
 def _holds_gpu(pid: int) -> bool:

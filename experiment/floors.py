@@ -106,8 +106,8 @@ def measure(bench: Bench, servers: Sequence[str], load: Load, until: float | Non
 
 def _in_process(bench: Bench, server: str) -> list[dict[str, Any]]:
     how, names = IN_PROCESS[server]
-    kind = server_class(server).artifact_format
-    path, _ = servables.read_verified(bench.store, bench.model, 1, kind)
+    kind = server_class(server).artifact_format  # as installed
+    path = servables.read_verified(bench.store, bench.model, 1, kind).path
     bench.stop()
     options = ("--kind", how, "--artifact", str(path), "--model", bench.model, "--shapes", SHAPE)
     result = processes.run_stage("serving.inprocess", *options, "--artifacts", str(bench.store.artifacts))

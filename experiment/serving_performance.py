@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def _artifacts(store: Store, model: str, version: int) -> dict[str, Path]:
     """What is called in process, by the kinds of serving.inprocess. Raises MissingStageError."""
-    return {kind: servables.read_verified(store, model, version, form)[0] for kind, form in LIMITS.items()}
+    return {kind: servables.read_verified(store, model, version, form).path for kind, form in LIMITS.items()}
 
 
 def _model(

@@ -15,6 +15,7 @@ from typing import Any
 
 from faceoff import progress
 from faceoff.store import write_atomic
+from serving.servers import server_class
 
 AS_TUNED = "as tuned"
 MAX_REPEATED = 50  # proposals in a row that were tried already: the space is taken to be exhausted
@@ -88,12 +89,13 @@ def search(
     return list(found.values())
 
 
-def offered(space: Space, formats: Collection[str]) -> Space:
-    """The space without archives that were not exported: the alternative `artifact: onnx` needs the format `mar-onnx`."""
+def offered(server: str, space: Space, formats: Collection[str]) -> Space:
+    """The space without artifacts that were not exported: TorchServe's `artifact: onnx` needs the format `mar-onnx`."""
+    form = server_class(server).servable_format
     return {
         axis: kept
         for axis, alternatives in space.items()
-        if (kept := {n: s for n, s in alternatives.items() if "artifact" not in s or f"mar-{s['artifact']}" in formats})
+        if (kept := {n: s for n, s in alternatives.items() if "artifact" not in s or form(s) in formats})
     }
 
 

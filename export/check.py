@@ -165,7 +165,7 @@ def run(check: Check, predict: Predict, lengths: list[Golden]) -> dict[str, Any]
             raise check.refuse(f"{where}: {difference.problem}")
     if check.evaluation:
         check.quality = quality.measure(predict, check.evaluation)
-        if problem := check.quality.problem(check.min_accuracy_ratio):
+        if problem := check.evaluation.problem(check.quality.test_accuracy, check.min_accuracy_ratio):
             raise check.refuse(problem)
     return check.record(None)
 

@@ -32,16 +32,6 @@ class Quality:
         float  # median over the calls of ROWS_PER_CALL rows, the last and shorter one left out if there are more
     )
 
-    def problem(self, min_accuracy_ratio: float) -> str | None:
-        """Why it is not good enough, or None."""
-        found, expected = self.test_accuracy, self.test_accuracy_float32
-        if found is None or expected is None or found >= min_accuracy_ratio * expected:
-            return None
-        return (
-            f"accuracy {found:.4f} on the {self.num_test_rows} rows of the test set, float32 has {expected:.4f}: "
-            f"expected at least {min_accuracy_ratio:g} of it"
-        )
-
 
 def measure(predict: Callable[[Arrays], Arrays], evaluation: EvaluationSet) -> Quality:
     """Ask for every row of the test set, ROWS_PER_CALL at a time."""

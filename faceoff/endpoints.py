@@ -16,7 +16,8 @@ class Endpoint:
     """One model behind one server.
 
     `rest_url` is the server's base URL (http://127.0.0.1:8080); serving/protocols.py knows the path under
-    it. `settings` holds what the server was started with, `export_sha256` which artifacts it serves.
+    it. `settings` holds what the server was started with, `export_sha256` which artifacts it serves. An answer is right
+    within `tolerance` (absolute) of the golden outputs; a lower `precision` than float32 has a wider one.
     """
 
     server: str  # torchserve | tfserving | tfserving-embedded | ...
@@ -28,6 +29,8 @@ class Endpoint:
     device: str
     settings: dict[str, Any]
     artifact_format: str
+    precision: str  # float32 | bf16 | float16 | int8; "" where nothing is known of it
+    tolerance: float
     implementation: str  # e.g. "TorchServe 0.12.0"
     export_sha256: str
     pids: list[int] = field(default_factory=list)
@@ -47,6 +50,8 @@ def nowhere(server: str, model: str, version: int) -> Endpoint:
         device="cpu",
         settings={},
         artifact_format="",
+        precision="",
+        tolerance=0.0,
         implementation="",
         export_sha256="",
     )

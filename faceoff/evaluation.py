@@ -30,6 +30,16 @@ class EvaluationSet:
         """The share of right answers of a servable, `outputs` being its answers to all rows in their order."""
         return accuracy(self.loss, next(iter(outputs.values())), self.targets)
 
+    def problem(self, found: float | None, min_ratio: float) -> str | None:
+        """Why the accuracy of a lower precision is too low beside training's; None where it is not, or there is none to have."""
+        expected = self.trained_accuracy
+        if found is None or expected is None or found >= min_ratio * expected:
+            return None
+        return (
+            f"accuracy {found:.4f} on the {self.rows.num_rows} rows of the test set, float32 has {expected:.4f}: "
+            f"expected at least {min_ratio:g} of it"
+        )
+
 
 def read(trained: Trained) -> EvaluationSet:
     """The test set that training kept. Raises CorruptError when it is not as training left it."""

@@ -82,8 +82,18 @@ def read_exported(store: Store, model: str, version: int) -> tuple[Path, Manifes
     return directory, record, {item["name"]: Servable(**{name: item[name] for name in known}) for item in exported}
 
 
-def read_verified(store: Store, model: str, version: int, kind: str) -> tuple[Path, Servable]:
-    """The path and description of the one servable of format `kind`, verified and unchanged since.
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A servable that may be served: where it lies, its precision, and the tolerance within which it has the golden outputs."""
+
+    path: Path
+    servable: Servable
+    precision: str
+    tolerance: float
+
+
+def read_verified(store: Store, model: str, version: int, kind: str) -> Verified:
+    """The one servable of format `kind`, verified and unchanged since.
 
     Raises MissingStageError when it was not exported or verified, UsageError when it was refused or cannot be had,
     CorruptError when a byte of it differs.
@@ -106,4 +116,19 @@ def read_verified(store: Store, model: str, version: int, kind: str) -> tuple[Pa
     if verdict["status"] != "verified":
         raise UsageError(f"{servable.name} is {verdict['status']}: {verdict['reason']}; reproduce: {verdict['reproduce']}")
     manifest.check_files(directory, exported, command=f"make export MODEL={model} VERSION={version}", only=(servable.path,))
-    return directory / servable.path, servable
+    return Verified(
+        path=directory / servable.path,
+        servable=servable,
+        precision=verdict["precision"],
+        tolerance=float(verdict["tolerance"]),
+    )
+
+
+def precision_of(artifact: Path) -> str | None:
+    """The precision of what lies at `artifact` in the export folder it is in; None where no export says."""
+    for folder in artifact.parents:
+        if (folder / manifest.NAME).is_file():
+            record = manifest.read(folder, stage="export", command="make export")
+            rows = [row for row in record.metrics["artifacts"] if folder / row["file"] == artifact]
+            return str(rows[0]["precision"]) if rows else None
+    return None

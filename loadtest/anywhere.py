@@ -68,6 +68,8 @@ def target(options: Options, scenarios: tuple[str, ...]) -> Target:
         device="",
         settings={},
         artifact_format="",
+        precision="",
+        tolerance=options.tolerance,
         implementation=options.url or options.grpc,
         export_sha256="",
     )

@@ -138,7 +138,7 @@ def _needs_closed(options: Options, chosen: tuple[str, ...]) -> bool:
 def _deployed(options: Options, chosen: tuple[str, ...]) -> tuple[tuple[Target, ...], tuple[str, ...]]:
     """The targets, and why an encoding that was asked for is left out at a server that does not take it."""
     store = options.store
-    model = presets.model(options.model)
+    presets.model(options.model)
     protocols = _chosen("protocol", options.protocols, PROTOCOLS, "PROTOCOLS")
     encodings = _chosen("encoding", options.encodings, ENCODINGS, "ENCODINGS") if options.encodings else None
     deployed = endpoints.read(store, model=options.model, servers=cli.comma_list(options.servers) or None)
@@ -169,7 +169,6 @@ def _deployed(options: Options, chosen: tuple[str, ...]) -> tuple[tuple[Target, 
                             expected,
                             protocol=protocol,
                             encoding=encoding,
-                            tolerance=model.tolerances.wire,
                             num_rows=num_rows,
                             scenarios=group,
                         )

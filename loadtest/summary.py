@@ -66,6 +66,7 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
         "implementation": endpoint.implementation,
         "server_settings_sha256": settings_sha256(endpoint.settings),
         "artifact_format": endpoint.artifact_format,
+        "precision": endpoint.precision,
         "protocol": measurement.target.protocol,
         "encoding": measurement.target.encoding,
         "scenario": measurement.scenario,

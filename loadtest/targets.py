@@ -29,7 +29,7 @@ class Target:
     """One server over one protocol in one encoding, and the scenarios it is measured in.
 
     `pool` encodes the requests (before any clock starts); `problem` None: no answer is judged. `decode`: what a
-    client does with an answer. `rows` beyond 1 are part of its name.
+    client does with an answer. A lower precision than float32 and `rows` beyond 1 are part of its name.
     """
 
     endpoint: Endpoint
@@ -47,9 +47,10 @@ class Target:
 
     @property
     def name(self) -> str:
-        """E.g. torchserve-rest-json, or torchserve-rest-json-8rows."""
+        """E.g. torchserve-rest-json, torchserve-rest-json-8rows, or torchserve-bf16-rest-json."""
+        precision = "" if self.endpoint.precision in ("", "float32") else f"-{self.endpoint.precision}"
         rows = "" if self.num_rows == 1 else f"-{self.num_rows}rows"
-        return f"{self.endpoint.server}-{self.protocol}-{self.encoding}{rows}"
+        return f"{self.endpoint.server}{precision}-{self.protocol}-{self.encoding}{rows}"
 
 
 def deployed(
@@ -59,7 +60,6 @@ def deployed(
     *,
     protocol: str,
     encoding: str,
-    tolerance: float,
     num_rows: int,
     scenarios: tuple[str, ...],
 ) -> Target:
@@ -86,7 +86,7 @@ def deployed(
         path=chosen.route.path,
         content_type=chosen.route.content_type,
         pool=pool,
-        problem=against_golden(chosen, golden, tolerance, num_rows),
+        problem=against_golden(chosen, golden, endpoint.tolerance, num_rows),
         decode=lambda body: chosen.decode(body, num_rows),
         scenarios=scenarios,
         num_rows=num_rows,

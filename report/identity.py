@@ -6,7 +6,7 @@ told by colour alone. `tfserving-embedded` keeps that exact name: it is not Tens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceoff import verdict
 
@@ -43,9 +43,10 @@ def framework(key: str) -> Series:
     return _series(key, FRAMEWORKS.get(key, key))
 
 
-def server(key: str) -> Series:
-    """The look of a server."""
-    return _series(key, SERVERS.get(key, key))
+def server(key: str, precision: str = "") -> Series:
+    """The look of a server; a lower precision than float32 goes with its name wherever that stands."""
+    look = _series(key, SERVERS.get(key, key))
+    return look if precision in ("", "float32") else replace(look, label=f"{look.label} ({precision})")
 
 
 def rank(server_key: str) -> tuple[int, str]:

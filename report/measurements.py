@@ -39,6 +39,7 @@ class Measurement:
     encoding: str
     scenario: str
     artifact_format: str
+    precision: str  # "" where a summary does not say
     load_kind: str
     load_value: float
     num_rows_per_request: int
@@ -69,7 +70,7 @@ class Measurement:
     @property
     def series(self) -> Series:
         """The server's look."""
-        return identity.server(self.server)
+        return identity.server(self.server, self.precision)
 
     @property
     def way(self) -> str:
@@ -122,6 +123,7 @@ def _measurement(run: Run, data: dict[str, Any], command: str) -> Measurement:
         encoding=data["encoding"],
         scenario=data["scenario"],
         artifact_format=data.get("artifact_format") or "",
+        precision=data.get("precision") or "",
         load_kind=data["load"]["kind"],
         load_value=float(data["load"]["value"]),
         num_rows_per_request=int(data.get("num_rows_per_request") or 1),

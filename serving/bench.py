@@ -29,13 +29,13 @@ from typing import Any
 
 import numpy as np
 
-from faceoff import cli, cores, golden, manifest, processes, progress, servables
+from faceoff import cli, cores, golden, processes, progress, servables
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
-from serving import running
+from serving import deploy, running
 from serving.client import Client
-from serving.lifecycle import Job, Served
+from serving.lifecycle import Job
 from serving.placement import choose_cores, choose_ports
 from serving.protocols import PROTOCOLS, Route, codec
 from serving.servers import server_class
@@ -70,14 +70,10 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     found += [("tfserving", "")] if find_model_server() else []
     kinds = [(server_class(name), transport) for name, transport in found]
     form = kinds[0][0].servable_format(kinds[0][0].settings(args.tuning))
-    artifact, _ = servables.read_verified(store, args.model, args.version, form)
+    served = deploy.served(store, trained, form, args.version)
     chosen = choose_cores(args.cores, share=True)
-    limit = _in_process(args, artifact, chosen)
+    limit = _in_process(args, served.artifact, chosen)
     os.sched_setaffinity(0, cores.split().generator)
-    export = manifest.sha256(store.export_dir(args.model, args.version) / manifest.NAME)
-    served = Served(
-        model=args.model, version=args.version, artifact=artifact.resolve(), export_sha256=export, signature=trained.signature
-    )
     with ExitStack() as stack:
         servers = []
         for kind, transport in kinds:
@@ -119,10 +115,9 @@ def _in_process(args: argparse.Namespace, artifact: Path, chosen: Sequence[int])
 def _check(endpoint: Endpoint, trained: Trained) -> None:
     """Raise FaceoffError for a wrong answer: how fast it comes is then of no interest."""
     rows = trained.golden.rows(0, 2)
-    tolerance = float(trained.preset["tolerances"]["wire"])
     for protocol in PROTOCOLS:
         with Client(endpoint, trained.signature, protocol=protocol) as client:
-            if problem := golden.compare(client.predict(rows.inputs).outputs, rows.outputs, tolerance).problem:
+            if problem := golden.compare(client.predict(rows.inputs).outputs, rows.outputs, endpoint.tolerance).problem:
                 raise FaceoffError(f"{endpoint.server} over {protocol} answers wrongly: {problem}")
 
 

@@ -45,9 +45,9 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
         for name in names:
             kind = server_class(name)
             form = kind.servable_format(in_force[name])
-            served = tuple(_served(store, trained[p.name], form, v) for p in chosen for v in versions)
+            ready = tuple(served(store, trained[p.name], form, v) for p in chosen for v in versions)
             job = Job(
-                served=served,
+                served=ready,
                 artifact_format=form,
                 settings=in_force[name],
                 cores=cores,
@@ -148,11 +148,22 @@ def _ports(names: list[str], mode: str) -> dict[str, dict[str, int]]:
     return {name: {use: chosen[keys[name, use]] for other, use, _ in uses if other == name} for name in names}
 
 
-def _served(store: Store, trained: Trained, kind: str, version: int) -> Served:
+def served(store: Store, trained: Trained, form: str, version: int) -> Served:
+    """The verified servable of format `form`. Raises as `servables.read_verified`.
+
+    The wire's tolerance is for float32; a servable that was verified within a wider one answers within that.
+    """
     model = trained.manifest.model
-    path, _ = servables.read_verified(store, model, version, kind)
-    export = manifest.sha256(store.export_dir(model, version) / manifest.NAME)
-    return Served(model=model, version=version, artifact=path.resolve(), export_sha256=export, signature=trained.signature)
+    found = servables.read_verified(store, model, version, form)
+    return Served(
+        model=model,
+        version=version,
+        artifact=found.path.resolve(),
+        export_sha256=manifest.sha256(store.export_dir(model, version) / manifest.NAME),
+        signature=trained.signature,
+        precision=found.precision,
+        tolerance=max(presets.model(model).tolerances.wire, found.tolerance),
+    )
 
 
 def _bring_up(store: Store, servers: list[Server]) -> list[Endpoint]:
@@ -179,8 +190,8 @@ def _prove(store: Store, found: list[Endpoint], chosen: list[ModelPreset], train
     for preset in chosen:
         of_model = [endpoint for endpoint in found if endpoint.model == preset.name]
         about = trained[preset.name]
-        checks += parity.check(of_model, about.signature, about.golden, preset.tolerances.wire)
-        test_sets += parity.check_test_set(of_model, about.signature, evaluation.read(about), preset.tolerances.wire)
+        checks += parity.check(of_model, about.signature, about.golden)
+        test_sets += parity.check_test_set(of_model, about.signature, evaluation.read(about), presets.export().min_accuracy_ratio)
     record = {"checks": checks, "test_sets": test_sets, "num_rows": trained[chosen[0].name].golden.num_rows}
     write_atomic(store.deploy_dir / "parity.json", json.dumps(record, indent=2) + "\n")
     return len(checks) + len(test_sets)
@@ -191,8 +202,11 @@ def _relative(path: Path) -> Path:
 
 
 def _show(found: list[Endpoint]) -> None:
-    rows = [[e.server, f"{e.model}/{e.version}", e.implementation, e.rest_url, e.grpc_target, e.device] for e in found]
-    progress.table("Deployed", ["server", "model", "implementation", "REST", "gRPC", "device"], rows)
+    rows = [
+        [e.server, f"{e.model}/{e.version}", e.artifact_format, e.implementation, e.rest_url, e.grpc_target, e.device]
+        for e in found
+    ]
+    progress.table("Deployed", ["server", "model", "artifact", "implementation", "REST", "gRPC", "device"], rows)
 
 
 def main(argv: list[str] | None = None) -> int:

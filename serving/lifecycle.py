@@ -38,13 +38,15 @@ MORE_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """One version of one model that a server is to serve. `artifact` is absolute."""
+    """One version of one model that a server is to serve. `artifact` is absolute; `tolerance` is the endpoint's."""
 
     model: str
     version: int
     artifact: Path
     export_sha256: str
     signature: Signature
+    precision: str
+    tolerance: float
 
 
 @dataclass(frozen=True, kw_only=True)

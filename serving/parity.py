@@ -9,6 +9,7 @@ of what is served is a fact and no inference.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,13 +37,14 @@ def encodings(endpoint: Endpoint, signature: Signature) -> list[tuple[str, str]]
     return [*common, ("rest", "raw"), *([("rest", "npy")] if single else [])]
 
 
-def check(found: list[Endpoint], signature: Signature, expected: Golden, tolerance: float) -> list[dict[str, Any]]:
+def check(found: list[Endpoint], signature: Signature, expected: Golden) -> list[dict[str, Any]]:
     """Golden rows one request after the other and many at once. Returns one record a combination.
 
-    Raises FaceoffError for the first wrong answer.
+    Raises FaceoffError for the first wrong answer: one beyond its endpoint's tolerance.
     """
     records = []
     for endpoint in found:
+        tolerance = endpoint.tolerance
         for protocol, encoding in encodings(endpoint, signature):
             with Client(endpoint, signature, protocol=protocol, encoding=encoding) as client:
                 for batch_size in golden.BATCH_SIZES:
@@ -51,36 +53,45 @@ def check(found: list[Endpoint], signature: Signature, expected: Golden, toleran
                     records.append(_record(client, tolerance, largest, batch_size=batch_size, concurrent=1))
                 largest = asyncio.run(_all_at_once(client, expected, tolerance))
                 records.append(_record(client, tolerance, largest, batch_size=max(ROWS), concurrent=CONNECTIONS))
-    columns = ["server", "model", "protocol", "encoding", "rows a request", "at once", "max |difference|", "tolerance"]
+    columns = ["server", "model", "precision", "protocol", "encoding", "rows a request", "at once"]
+    columns += ["max |difference|", "tolerance"]
     rows = []
     for r in records:
-        request = [r["server"], f"{r['model']}/{r['version']}", r["protocol"], r["encoding"], r["batch_size"], r["concurrent"]]
-        rows.append([*request, f"{r['max_abs_difference']:.2g}", f"{r['tolerance']:.2g}"])
+        request = [r["protocol"], r["encoding"], r["batch_size"], r["concurrent"]]
+        rows.append([*_who(r), *request, f"{r['max_abs_difference']:.2g}", f"{r['tolerance']:.2g}"])
     progress.table("Parity on the wire", columns, rows)
     return records
 
 
-def check_test_set(found: list[Endpoint], signature: Signature, test: EvaluationSet, tolerance: float) -> list[dict[str, Any]]:
+def check_test_set(
+    found: list[Endpoint], signature: Signature, test: EvaluationSet, min_accuracy_ratio: float
+) -> list[dict[str, Any]]:
     """The whole test set through every server over REST and gRPC, as many rows a request as in the largest golden batch.
 
-    Returns one record a server and protocol, with the accuracy beside training's. Raises FaceoffError for the first wrong answer.
+    A float32 model's answers are judged one by one. A lower precision is judged by its accuracy, as it was on disk: its
+    tolerance is a share of the largest golden output, and a row of the test set may have a larger one. Returns one record a
+    server and protocol, with the accuracy beside training's. Raises FaceoffError for a wrong answer, or too low an accuracy.
     """
     records = []
     for endpoint in found:
+        tolerance = endpoint.tolerance if endpoint.precision == "float32" else None
         for protocol in ("rest", "grpc"):
             with Client(endpoint, signature, protocol=protocol) as client:
                 records.append(_record(client, tolerance, **_evaluate(client, test, tolerance)))
+            problem = test.problem(records[-1]["accuracy"], min_accuracy_ratio)
+            if tolerance is None and problem:
+                raise FaceoffError(f"{endpoint.server} in {endpoint.precision} over {protocol} is too often wrong: {problem}")
     rows = [
-        [r["server"], f"{r['model']}/{r['version']}", r["protocol"], r["num_rows"], f"{r['max_abs_difference']:.2g}"]
+        [*_who(r), r["protocol"], r["num_rows"], f"{r['max_abs_difference']:.2g}"]
         + ["-" if r[key] is None else f"{r[key]:.4f}" for key in ("accuracy", "trained_accuracy")]
         for r in records
     ]
-    columns = ["server", "model", "protocol", "rows", "max |difference|", "accuracy on the wire", "in training"]
+    columns = ["server", "model", "precision", "protocol", "rows", "max |difference|", "accuracy on the wire", "in training"]
     progress.table("The test set on the wire", columns, rows)
     return records
 
 
-def _evaluate(client: Client, test: EvaluationSet, tolerance: float) -> dict[str, Any]:
+def _evaluate(client: Client, test: EvaluationSet, tolerance: float | None) -> dict[str, Any]:
     largest, parts = 0.0, []
     step = golden.BATCH_SIZES[-1]
     for start in range(0, test.rows.num_rows, step):
@@ -103,14 +114,17 @@ def _where(client: Client | AsyncClient, start: int, rows: Golden, what: str = "
     return f"{client.endpoint.server}{version} over {how}, {what} {start} to {start + rows.num_rows - 1}"
 
 
-def _answer(client: Client, rows: Golden, start: int, tolerance: float, what: str = "golden rows") -> tuple[float, Arrays]:
-    """The largest difference of one answer, and the answer. Raises FaceoffError for a wrong one."""
+def _answer(client: Client, rows: Golden, start: int, tolerance: float | None, what: str = "golden rows") -> tuple[float, Arrays]:
+    """The largest difference of one answer, and the answer. Raises FaceoffError for a wrong one.
+
+    `tolerance` None: names, shapes, types and finiteness are judged, the numbers are not.
+    """
     where = _where(client, start, rows, what)
     try:
         answer = client.predict(rows.inputs)
     except RequestError as error:
         raise FaceoffError(f"{where}: {error}") from error
-    difference = golden.compare(answer.outputs, rows.outputs, tolerance)
+    difference = golden.compare(answer.outputs, rows.outputs, math.inf if tolerance is None else tolerance)
     if difference.problem:
         raise FaceoffError(f"{where} answers wrongly: {difference.problem}")
     return difference.max_abs, answer.outputs
@@ -153,11 +167,16 @@ def _owner(outputs: Arrays, expected: Golden, tolerance: float) -> int | None:
     return next((i for i in rows if golden.compare(first, expected.rows(i, 1).outputs, tolerance).problem is None), None)
 
 
-def _record(client: Client, tolerance: float, largest: float, **about: Any) -> dict[str, Any]:
+def _who(record: dict[str, Any]) -> list[str]:
+    return [record["server"], f"{record['model']}/{record['version']}", record["precision"]]
+
+
+def _record(client: Client, tolerance: float | None, largest: float, **about: Any) -> dict[str, Any]:
     return {
         "server": client.endpoint.server,
         "model": client.endpoint.model,
         "version": client.endpoint.version,
+        "precision": client.endpoint.precision,
         "protocol": client.codec.route.protocol,
         "encoding": client.codec.encoding,
         **about,

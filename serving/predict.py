@@ -53,6 +53,7 @@ def predict(args: argparse.Namespace) -> dict[str, Any]:
                 {
                     "server": endpoint.server,
                     "version": endpoint.version,
+                    "precision": endpoint.precision,
                     "protocol": protocol,
                     **_classes(answer.outputs, names),
                     **{name: array.tolist() for name, array in answer.outputs.items()},
@@ -108,9 +109,10 @@ def _show(source: str, names: tuple[str, ...], answers: list[dict[str, Any]], ou
         values = array[0].ravel()
         text = " ".join(f"{value:.3f}" for value in values[:SHOWN_VALUES]) + (" …" if values.size > SHOWN_VALUES else "")
         shown = ", ".join(answer.get("classes", [])[:SHOWN_ROWS])
-        rows.append([answer["server"], answer["version"], answer["protocol"], shown, text, f"{answer['time_ms']:.2f}"])
+        who = [answer[name] for name in ("server", "version", "precision", "protocol")]
+        rows.append([*who, shown, text, f"{answer['time_ms']:.2f}"])
     output = next(iter(outputs[0])) if outputs else "output"
-    columns = ["server", "version", "protocol", "class", f"{output} of row 0", "ms"]
+    columns = ["server", "version", "precision", "protocol", "class", f"{output} of row 0", "ms"]
     progress.table(f"{source}: {len(names)} row(s)", columns, rows)
     if len(names) > 1 and all("classes" in answer for answer in answers):
         heads = [f"{answer['server']} {answer['version']} {answer['protocol']}" for answer in answers]

@@ -9,6 +9,7 @@ that does not tell leaves None: unknown, never a guess.
 |--------------------|---------------------------------------|------------------------------|-------------------------------|
 | instances, batches | management API                        | flags and files of /proc     | its monitoring page           |
 | intra-op threads   | OMP_NUM_THREADS of the worker (/proc) | flags of /proc               | its monitoring page           |
+| artifact           | management API, model store of /proc  | model file of /proc          | model file of /proc           |
 | all else           | /proc of the processes that compute   | /proc                        | /proc                         |
 """
 
@@ -37,6 +38,7 @@ class Compute:
     """What computes one model version, as the server tells it; None where it does not."""
 
     pids: tuple[int, ...] = ()  # the processes that hold the model
+    artifact: str | None = None  # where on this machine the model was loaded from, links followed; None in a container
     instances: int | None = None  # copies of the model that are ready
     intra_op_threads: int | None = None  # threads that one computation may use
     inter_op_threads: int | None = None

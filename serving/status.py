@@ -149,6 +149,7 @@ def _sentence(now: dict[str, Any]) -> str:
         f"{compute['instances']} instances of {compute['intra_op_threads']} threads, batching {compute['batching']} "
         f"(up to {compute['max_batch']} {compute['batch_unit']}, {compute['max_batch_delay_ms']} ms), "
         f"cores {list(now['cores'])}, {now['num_threads']} threads in {len(now['pids'])} processes, {now['allocator']}, "
+        f"artifact {compute['artifact']}, "
         f"warmed by {now['warmup_requests']}, "
         + (" ".join(f"{name}={value}" for name, value in now["environment"].items()) or "no environment of note")
     )

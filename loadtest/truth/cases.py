@@ -90,6 +90,8 @@ def plan(
         device="cpu",
         settings=case.behaviour.to_dict(),
         artifact_format="",
+        precision="",
+        tolerance=0.0,
         implementation="loadtest.truth.server",
         export_sha256="",
         pids=[server.pid],

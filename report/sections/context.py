@@ -20,14 +20,10 @@ class Context:
     model: str
     dataset: str
     servers: tuple[str, ...]  # keys, in the order of the page
+    server_labels: tuple[str, ...]  # their names as shown
     created: str
     machine: str
     commit: str
-
-    @property
-    def server_labels(self) -> list[str]:
-        """The servers' names as shown."""
-        return [identity.server(key).label for key in self.servers]
 
     @property
     def embedded(self) -> bool:
@@ -44,13 +40,15 @@ def of(run: Run, found: list[Measurement]) -> Context:
     if not model:
         model = run.summary.get("model") or next((m.get("model") for m in run.summary["measurements"]), UNKNOWN)
     environment = run.summary.get("environment") or training.get("environment") or {}
-    keys = sorted({m.server for m in found}, key=identity.rank)
+    labels = {m.server: m.series.label for m in found}
+    keys = sorted(labels, key=identity.rank)
     git = environment.get("git") or {}
     commit = f"{str(git['commit'])[:12]}{' with local changes' if git.get('dirty') else ''}" if git.get("commit") else UNKNOWN
     return Context(
         model=str(model),
         dataset=str(dataset),
         servers=tuple(keys),
+        server_labels=tuple(labels[key] for key in keys),
         created=_date(run),
         machine=machine(environment),
         commit=commit,

@@ -20,6 +20,11 @@ NOT_TF_SERVING = (
     "It is not TensorFlow Serving (Google's `tensorflow_model_server`), and its numbers say nothing about "
     "TensorFlow Serving's speed."
 )
+NOT_ONE_PRECISION = "The servers computed in different precisions"
+WHY_ONE_PRECISION = (
+    "Fewer bits are less work: a difference of speed between a server in float32 and one in a lower precision is no merit of the "
+    "server. What the precision costs in right answers stands under the test set through every server."
+)
 
 
 def title(context: Context) -> str:
@@ -36,6 +41,8 @@ def lead(run: Run, context: Context, found: list[Measurement], compared: Experim
     """What stands before the first section: a comparison's verdict first, one load test's figures."""
     cards = Cards(cards=_cards(run, found))
     blocks: list[Block] = [cards, _verdict(run)] if compared is None else [*verdict.lead(compared), cards]
+    if len({m.precision for m in found if m.precision}) > 1:
+        blocks.append(Notice(title=NOT_ONE_PRECISION, text=WHY_ONE_PRECISION, tone="warn"))
     if context.embedded:
         blocks.append(Notice(title="Not TensorFlow Serving", text=NOT_TF_SERVING, tone="warn"))
     glance = at_a_glance(run, found) if compared is None else None
@@ -52,7 +59,7 @@ def compared(run: Run, context: Context) -> Section:
             facts=(
                 ("Model", context.model),
                 ("Data set", _dataset(run, context)),
-                ("Servers", formats.listed(context.server_labels)),
+                ("Servers", formats.listed(list(context.server_labels))),
                 ("Machine", context.machine),
                 ("Measured", context.created),
                 ("Source", context.commit),
@@ -70,6 +77,7 @@ def compared(run: Run, context: Context) -> Section:
 
 def at_a_glance(run: Run, found: list[Measurement]) -> Table | None:
     """The few figures people look for, side by side where they are comparable; what is INVALID has no figure here."""
+    accuracies = _accuracies(run)
     kinds = {(m.protocol != "rest", m.encoding, m.num_rows_per_request, identity.rank(m.server)): m for m in found}
     if not any(m.valid for m in found):
         return None
@@ -83,6 +91,7 @@ def at_a_glance(run: Run, found: list[Measurement]) -> Table | None:
                 _figure(free, free.load_value if free else None),
                 _percentile(free, "p50"),
                 _percentile(free, "p99"),
+                Cell(text=formats.percent(accuracies.get((kind.server, kind.protocol)), 2)),
             )
         )
     return Table(
@@ -93,10 +102,19 @@ def at_a_glance(run: Run, found: list[Measurement]) -> Table | None:
             Column(title="Open loop, offered/s", numeric=True),
             Column(title="Open loop p50, ms", numeric=True),
             Column(title="Open loop p99, ms", numeric=True),
+            Column(title="Right on the test set", numeric=True),
         ),
         rows=rows,
         note=f"{_offered(run, found)} The small figures are 95% intervals.",
     )
+
+
+def _accuracies(run: Run) -> dict[tuple[str, str], float | None]:
+    """Over the wire, by server and protocol, of what was measured; {} where deploy did not send the test set."""
+    measured = {(m["server"], m["model"], m.get("version")) for m in run.summary["measurements"]}
+    with reading(run.path("parity"), "make deploy"):
+        sent = (run.get("parity") or {}).get("test_sets") or []
+        return {(c["server"], c["protocol"]): c["accuracy"] for c in sent if (c["server"], c["model"], c["version"]) in measured}
 
 
 def _rows(m: Measurement) -> str:
@@ -225,7 +243,7 @@ def _servers(endpoints: list[dict[str, object]]) -> Table:
         ),
         rows=[
             (
-                Cell(text=identity.server(str(e["server"])).label, series=identity.server(str(e["server"]))),
+                Cell(text=_server(e).label, series=_server(e)),
                 Cell(text=str(e.get("implementation", UNKNOWN))),
                 Cell(text=f"{e['model']} version {e['version']}", note=str(e.get("artifact_format", ""))),
                 Cell(text=str(e.get("device", UNKNOWN))),
@@ -235,6 +253,10 @@ def _servers(endpoints: list[dict[str, object]]) -> Table:
         ],
         note="These are the settings each server was started with, not tuned ones, unless the run says otherwise.",
     )
+
+
+def _server(endpoint: dict[str, object]) -> identity.Series:
+    return identity.server(str(endpoint["server"]), str(endpoint.get("precision", "")))
 
 
 def _settings(settings: object) -> str:

@@ -35,6 +35,7 @@ class Embedded(TfServingApi):
         processes = int(told["processes"])
         return Compute(
             pids=running.tree(endpoint.pids[0])[1:] if processes > 1 else tuple(endpoint.pids),
+            artifact=cls.artifact_of(endpoint),
             instances=processes,
             intra_op_threads=int(told["intra_op_threads"]),
             inter_op_threads=int(told["inter_op_threads"]),

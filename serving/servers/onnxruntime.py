@@ -11,8 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
+from faceoff.endpoints import Endpoint
 from serving.embedded.loading import ONNX_FILE
 from serving.servers.embedded import Embedded
+from serving.settings import Choice
 
 
 class OnnxRuntime(Embedded):
@@ -21,6 +23,7 @@ class OnnxRuntime(Embedded):
     name = "onnxruntime"
     artifact_format = "onnx"
     standard_ports: ClassVar = {"tfserving grpc": 8510, "tfserving rest": 8511}
+    schema: ClassVar = {**Embedded.schema, "artifact": Choice(("onnx", "onnx-float16", "onnx-int8"))}
 
     def program(self) -> list[str]:
         """The embedded server with the other engine."""
@@ -33,6 +36,12 @@ class OnnxRuntime(Embedded):
             folder.mkdir(parents=True)
             (folder / ONNX_FILE).symlink_to(artifact.resolve())
         return base_path
+
+    @classmethod
+    def artifact_of(cls, endpoint: Endpoint) -> str | None:
+        """The one file in the version's folder."""
+        folder = super().artifact_of(endpoint)
+        return str((Path(folder) / ONNX_FILE).resolve()) if folder else None
 
     def implementation(self) -> str:
         """Said so that nobody takes it for a server of its own."""

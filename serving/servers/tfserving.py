@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,12 +83,18 @@ class TfServingApi(Server):
 
     artifact_format = "saved_model"
     schema: ClassVar = {
+        "artifact": Choice(("saved_model", "saved_model-xla", "saved_model-bf16")),
         "version_policy": Choice(("specific", "all", "latest")),
         "flags": FlagTable(supported_here=False),
         "environment": Table(),
         "batching": Batching(),
         "warmup_requests": Whole(least=0),
     }
+
+    @classmethod
+    def servable_format(cls, settings: Mapping[str, Any]) -> str:
+        """The setting `artifact`, by the name that export gives it."""
+        return str(settings["artifact"])
 
     def program(self) -> list[str]:
         """The command that takes TF Serving's flags."""
@@ -141,6 +147,8 @@ class TfServingApi(Server):
             device=self.job.device,
             settings={**self.job.settings, "cores": list(self.job.cores), "labels": dict(self.job.labels)},
             artifact_format=self.job.artifact_format,
+            precision=served.precision,
+            tolerance=served.tolerance,
             implementation=self.implementation() if self.owned else "",
             export_sha256=served.export_sha256,
             pids=[self.owned.pid] if self.owned else [],
@@ -174,6 +182,7 @@ class TfServingApi(Server):
         }
         found = Compute(
             pids=tuple(endpoint.pids),
+            artifact=cls.artifact_of(endpoint),
             instances=1,
             intra_op_threads=threads["intra"],
             inter_op_threads=threads["inter"],
@@ -190,6 +199,17 @@ class TfServingApi(Server):
         batching = read_batching(path) if path else BatchingConfig()
         delay_ms = batching.batch_timeout_micros / 1e3
         return replace(found, batching="timed", max_batch=batching.max_batch_size, batch_unit="rows", max_batch_delay_ms=delay_ms)
+
+    @classmethod
+    def artifact_of(cls, endpoint: Endpoint) -> str | None:
+        """What the running server was told to load: the folder of the version in the model file that its command line names."""
+        from serving.embedded.config import read_models
+
+        listed = _flags_in_force(endpoint.pids).get("model_config_file")
+        if endpoint.container or listed is None:
+            return None
+        base_path = next((Path(model.base_path) for model in read_models(listed) if model.name == endpoint.model), None)
+        return str((base_path / str(endpoint.version)).resolve()) if base_path else None
 
     @classmethod
     def metrics(cls, endpoint: Endpoint) -> ServerMetrics:

@@ -33,7 +33,10 @@ from serving.settings import Choice, Table, Texts, Whole
 # What may be preloaded into the front end and its workers, by the names the dynamic linker knows.
 ALLOCATORS = {"jemalloc": ("jemalloc",), "tcmalloc": ("tcmalloc_minimal", "tcmalloc")}
 # The archive that is served: the setting `artifact`, and the format export gives it.
-ARTIFACTS = {form: f"mar-{form}" for form in ("eager", "torchscript", "pt2", "aoti", "onnx", "tf-onnx")}
+ARTIFACTS = {
+    form: f"mar-{form}"
+    for form in ("eager", "torchscript", "pt2", "aoti", "onnx", "tf-onnx", "eager-bf16", "onnx-int8", "tf-onnx-int8")
+}
 # Lines of config.properties that deploy writes from the other settings; `properties` may not.
 OURS = (
     *(f"{kind}_address" for kind in ("inference", "management", "metrics", "grpc_inference", "grpc_management")),
@@ -186,6 +189,8 @@ class TorchServe(Server):
             device=self.job.device,
             settings={**self.job.settings, **found, "cores": list(self.job.cores)},
             artifact_format=self.job.artifact_format,
+            precision=served.precision,
+            tolerance=served.tolerance,
             implementation=f"TorchServe {version('torchserve')}, torch {version('torch')}",
             export_sha256=served.export_sha256,
             pids=[self.owned.pid] if self.owned else [],
@@ -233,6 +238,7 @@ class TorchServe(Server):
         batch = int(model["batchSize"])
         return Compute(
             pids=pids,
+            artifact=_archive(endpoint, model.get("modelUrl")),
             instances=len(workers),
             intra_op_threads=int(threads) if threads.isdecimal() else None,
             batching="timed" if batch > 1 else "none",
@@ -282,6 +288,14 @@ def _model(endpoint: Endpoint) -> dict[str, Any]:
     answer = get_json(f"{endpoint.management_url}/models/{endpoint.model}/{endpoint.version}")
     model: dict[str, Any] = answer[0] if isinstance(answer, list) and answer else {}
     return model
+
+
+def _archive(endpoint: Endpoint, name: str | None) -> str | None:
+    """What the archive `name` is in the model store that the running front end was started with."""
+    words = running.command_line(endpoint.pids[0]) if endpoint.pids and not endpoint.container else []
+    if name is None or "-s" not in words[:-1]:
+        return None
+    return str((Path(words[words.index("-s") + 1]) / name).resolve())
 
 
 def _listens(target: str) -> bool:

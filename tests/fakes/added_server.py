@@ -57,6 +57,8 @@ class Added(Server):
             device=self.job.device,
             settings={**self.job.settings, "cores": list(self.job.cores)},
             artifact_format=self.job.artifact_format,
+            precision=served.precision,
+            tolerance=served.tolerance,
             implementation="a server of the tests",
             export_sha256=served.export_sha256,
             pids=[self.owned.pid] if self.owned else [],

@@ -95,6 +95,8 @@ def deploy(store: Store, servers: Servers, *, server: str = "tfserving-embedded"
         device="cpu",
         settings={"fake": True},
         artifact_format="savedmodel",
+        precision="float32",
+        tolerance=1e-4,
         implementation="tests.fakes.model_servers",
         export_sha256=manifest.sha256(export / manifest.NAME),
     )

@@ -114,9 +114,11 @@ def measurement(  # noqa: PLR0917
         "id": name,
         "samples": f"samples/{name}.parquet",
         "model": "cnn",
+        "version": 1,
         "server": server,
         "server_settings_sha256": hashlib.sha256(server.encode()).hexdigest(),
         "artifact_format": "mar-eager" if server == "torchserve" else "savedmodel",
+        "precision": "float32",
         "protocol": protocol,
         "encoding": encoding,
         "scenario": scenario,
@@ -183,6 +185,9 @@ def all_records() -> dict[str, Any]:
             "test_sets": [
                 {
                     "server": server,
+                    "model": "cnn",
+                    "version": 1,
+                    "precision": "float32",
                     "protocol": protocol,
                     "num_rows": 360,
                     "accuracy": 0.975,

@@ -44,6 +44,7 @@ def test_unfairness_that_is_planted_in_a_real_server_is_caught(beside, tmp_path)
     assert [name for name, value in facts[0].items() if value is None] == []
     assert facts[0]["keep_alive"] is True and facts[0]["device"] == "cpu" and facts[0]["instances"] == 1
     assert facts[0]["warm_up"] == 4000
+    assert facts[0]["precision"] == {"served": "float32", "lowered_by": {}}
     found = {f.name: f.verdict for f in fairness.check("studies nothing", (SERVER, facts[:1]), (SERVER, facts[1:]))}
     assert {name for name, verdict in found.items() if verdict != "equal"} == {"threads", "batching", "tf32", "precision"}
     (measurement,) = plain.measurements

@@ -1,5 +1,6 @@
-"""Lower precisions of a trained `cnn`: verified, their accuracy beside that of float32, and refused when too coarse."""
+"""Lower precisions of a trained `cnn`: verified, their accuracy beside that of float32, refused when too coarse, served."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -7,9 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 
+from experiment import facts, fairness
 from export import formats
-from faceoff import manifest
+from faceoff import endpoints, manifest, presets, servables
+from faceoff.errors import FaceoffError
 from faceoff.store import Store
+from serving import parity
 from tests.conftest import roots
 
 ROWS = ("torch-onnx", "torch-mar-bf16", "tf-savedmodel-bf16", "torch-onnx-int8")
@@ -96,3 +100,53 @@ def test_a_wrong_scale_is_too_coarse_and_refused(run, copy):
     assert (done.code, done.result["status"], done.result["artifact"]["status"]) == (1, "fault", "refused")
     assert "exceeds the tolerance" in done.result["error"]
     assert "reproduce: python -m export.verify_onnx --model cnn --version 1 --artifact torch-onnx-int8" in done.result["error"]
+
+
+@pytest.mark.slow
+def test_both_servers_serve_bf16_with_its_accuracy_and_speed_in_one_record(run, lowered, tmp_path):
+    """Proven on the wire within its own tolerance, where float32's would have refused it; loaded; no equal of float32."""
+    settings = tmp_path / "bf16.json"
+    artifacts = {"torchserve": "eager-bf16", "tfserving-embedded": "saved_model-bf16"}
+    settings.write_text(json.dumps({server: {"artifact": artifact} for server, artifact in artifacts.items()}))
+    try:
+        options = ("--servers", ",".join(artifacts), "--settings", str(settings), "--ports", "free")
+        done = run("serving.deploy", *options, *roots(lowered))
+        assert done.code == 0, done.stderr[-3000:]
+        proof = json.loads((lowered.deploy_dir / "parity.json").read_text())
+        verified = manifest.read(lowered.verify_dir("cnn", 1), stage="verify", command="make verify").metrics["artifacts"]
+        tolerances = {row["format"]: row["tolerance"] for row in verified}
+        trained = servables.read_trained(lowered, "cnn")
+        wire = presets.model("cnn").tolerances.wire
+        found = endpoints.read(lowered)
+        assert {(e.server, e.artifact_format) for e in found} == {
+            ("torchserve", "mar-eager-bf16"),
+            ("tfserving-embedded", "saved_model-bf16"),
+        }
+        for endpoint in found:
+            assert (endpoint.precision, endpoint.tolerance) == ("bf16", tolerances[endpoint.artifact_format])
+            mine = [c for c in proof["checks"] if c["server"] == endpoint.server]
+            assert {c["precision"] for c in mine} == {"bf16"}
+            assert all(wire < c["max_abs_difference"] <= endpoint.tolerance for c in mine)
+            with pytest.raises(FaceoffError, match="answers wrongly: largest difference"):
+                parity.check([dataclasses.replace(endpoint, tolerance=wire)], trained.signature, trained.golden)
+            served = facts.of(endpoint, trained, [], tmp_path)["precision"]
+            assert served == {"served": "bf16", "lowered_by": {}}
+            other = {"precision": {"served": "float32", "lowered_by": {}}}
+            told = fairness.check("default", (endpoint.server, [{"precision": served}]), ("another", [other]))
+            assert [f.verdict for f in told if f.name == "precision"] == ["differs"]
+        assert len(proof["test_sets"]) == 4
+        for c in proof["test_sets"]:
+            assert c["accuracy"] >= 0.99 * c["trained_accuracy"] and c["num_rows"] == 360
+        loaded = run("loadtest.run", "--scenarios", "closed", "--rest", "0", "--run", "bf16", *roots(lowered))
+        assert loaded.code in {0, 3}, loaded.stderr[-3000:]  # whether the machine was quiet is not this test's to say
+        summary = json.loads((lowered.results / "bf16" / "summary.json").read_text())
+        assert len(summary["measurements"]) == 4
+        for m in summary["measurements"]:
+            assert (m["precision"], m["answers_judged"], m["num_wrong"]) == ("bf16", True, 0)
+            assert m["id"].startswith(f"{m['server']}-bf16-")
+        assert run("report.build", "--run", "bf16", *roots(lowered)).code == 0
+        page = (lowered.results / "bf16" / "report.md").read_text()
+        assert "TorchServe (bf16) against tfserving-embedded (bf16)" in page
+        assert "The servers computed in different precisions" not in page
+    finally:
+        run("serving.undeploy", *roots(lowered))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiment import facts, fairness
+from faceoff import manifest
 from faceoff.errors import FaceoffError
 from faceoff.signature import Signature, TensorSpec
 from tests.unit.faceoff.test_endpoints import endpoint
@@ -111,3 +112,16 @@ def test_a_server_that_cannot_be_read_has_unknown_facts_and_is_no_fault(monkeypa
     found = facts._running(endpoint("torchserve"))
     assert set(found.values()) == {None}
     assert set(found) < set(fairness.rules())
+
+
+def test_the_precision_is_that_of_the_file_the_server_has_loaded(tmp_path):
+    """Whatever the endpoint says; that is asked where the server does not tell what it loaded."""
+    rows = [{"file": "cnn-bf16.mar", "precision": "bf16"}, {"file": "cnn.mar", "precision": "float32"}]
+    manifest.write(tmp_path, stage="export", model="cnn", metrics={"artifacts": rows})
+    said = endpoint("torchserve")
+    assert said.precision == "float32"
+    assert facts.served_precision(str(tmp_path / "cnn-bf16.mar"), said) == "bf16"
+    lowered = dataclasses.replace(said, precision="bf16")
+    assert facts.served_precision(str(tmp_path / "cnn.mar"), lowered) == "float32"
+    assert facts.served_precision(None, lowered) == "bf16"
+    assert facts.served_precision(str(tmp_path / "other.mar"), dataclasses.replace(said, precision="")) is None

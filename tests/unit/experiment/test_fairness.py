@@ -11,7 +11,7 @@ FAIR = {
     "instances": 1,
     "batching": {"largest": 1, "delay_ms": 0.0},
     "device": "cpu",
-    "precision": {"dtype": "float32", "lowered_by": {}},
+    "precision": {"served": "float32", "lowered_by": {}},
     "tf32": {},
     "input_bytes": {"rest": [500, 700]},
     "message_bytes": {"grpc": [300, 300]},
@@ -31,7 +31,7 @@ UNFAIR = {
     "instances": 2,
     "batching": {"largest": 32, "delay_ms": 1.0},
     "device": "cuda",
-    "precision": {"dtype": "float32", "lowered_by": {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}},
+    "precision": {"served": "float32", "lowered_by": {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}},
     "tf32": {"NVIDIA_TF32_OVERRIDE": "1"},
     "input_bytes": {"rest": [250, 260]},
     "message_bytes": {"grpc": [150, 150]},
@@ -108,3 +108,16 @@ def test_a_machine_that_was_busy_for_both_is_not_fair():
 
 def test_no_visits_are_unknown():
     assert {finding.verdict for finding in check([], [FAIR])} == {"unknown"}
+
+
+@pytest.mark.parametrize("tuning", ["default", "best"])
+def test_float32_against_a_lower_precision_that_is_served_is_unfair(tuning):
+    lowered = {**FAIR, "precision": {"served": "bf16", "lowered_by": {}}}
+    (reason,) = fairness.reasons(check([FAIR, FAIR], [lowered, lowered], tuning))
+    assert "precision differs" in reason and "float32" in reason and "bf16" in reason
+    assert fairness.reasons(check([lowered, lowered], [lowered, lowered], tuning)) == []
+
+
+def test_a_precision_that_nobody_knows_is_no_equality():
+    nobody = {**FAIR, "precision": None}
+    assert [f.verdict for f in check([nobody], [nobody]) if f.name == "precision"] == ["unknown"]

@@ -36,7 +36,9 @@ def asked(monkeypatch):
     monkeypatch.setattr(floors.processes, "run_stage", run_stage)
     monkeypatch.setattr(floors, "measured", measured)
     monkeypatch.setattr(floors.servables, "read_trained", lambda store, model: trained)
-    monkeypatch.setattr(floors.servables, "read_verified", lambda store, model, version, kind: (f"/exports/{kind}", None))
+    monkeypatch.setattr(
+        floors.servables, "read_verified", lambda store, model, version, kind: SimpleNamespace(path=f"/exports/{kind}")
+    )
     return log
 
 

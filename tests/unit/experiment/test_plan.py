@@ -50,13 +50,17 @@ def test_the_space_has_settings_of_the_server_itself():
 
 
 @pytest.mark.parametrize("server", ["torchserve", "tfserving-embedded", "tfserving"])
-def test_every_alternative_of_the_space_is_accepted_by_its_server(server):
+def test_every_alternative_of_the_space_is_accepted_by_its_server_and_computes_in_float32(server):
+    from export import formats
     from serving.servers import server_class
 
+    kind = server_class(server)
+    precisions = {row.format: row.precision for row in formats.FORMATS}
     for alternatives in plan.space(server).values():
         for settings in alternatives.values():
-            found = server_class(server).settings("tuned", {**settings, "warmup_requests": 0})
+            found = kind.settings("tuned", {**settings, "warmup_requests": 0})
             assert found["overrides"] == {**settings, "warmup_requests": 0}
+            assert precisions[kind.servable_format(found)] == "float32"
 
 
 def test_a_visit_with_a_slow_server_takes_longer():

@@ -65,11 +65,11 @@ def test_tables_of_one_name_are_merged():
 
 def test_an_archive_that_was_not_exported_is_not_offered():
     space = {"artifact": {"onnx": {"artifact": "onnx"}, "pt2": {"artifact": "pt2"}}, "workers": {"2": {"workers": 2}}}
-    assert tuning.offered(space, {"mar-eager", "mar-pt2"}) == {
+    assert tuning.offered("torchserve", space, {"mar-eager", "mar-pt2"}) == {
         "artifact": {"pt2": {"artifact": "pt2"}},
         "workers": space["workers"],
     }
-    assert tuning.offered(space, {"mar-eager"}) == {"workers": space["workers"]}
+    assert tuning.offered("torchserve", space, {"mar-eager"}) == {"workers": space["workers"]}
 
 
 def test_the_trials_are_kept_in_a_file(tmp_path):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from faceoff import endpoints
@@ -17,6 +19,8 @@ def endpoint(server: str) -> Endpoint:
         device="cpu",
         settings={},
         artifact_format="savedmodel",
+        precision="float32",
+        tolerance=1e-4,
         implementation="x",
         export_sha256="0",
     )
@@ -60,3 +64,10 @@ def test_tfserving_is_the_real_one_where_both_are_deployed(store):
     endpoints.write(store.endpoints, [endpoint("tfserving-embedded"), endpoint("tfserving")])
     assert [e.server for e in endpoints.read(store, servers=["tfserving"])] == ["tfserving"]
     assert [e.server for e in endpoints.read(store, servers=["tfserving-embedded"])] == ["tfserving-embedded"]
+
+
+def test_a_file_of_an_earlier_version_that_says_no_precision_is_refused(store):
+    items = json.loads(store.endpoints.read_text())
+    store.endpoints.write_text(json.dumps([{k: v for k, v in item.items() if k != "precision"} for item in items]))
+    with pytest.raises(CorruptError, match=r"precision.*run again: make deploy"):
+        endpoints.read(store)

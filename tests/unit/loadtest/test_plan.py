@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from faceoff import cores
+from faceoff import cores, golden
 from faceoff.errors import CorruptError, MissingStageError, UsageError
 from faceoff.store import Store
 from loadtest import plan, targets
@@ -49,6 +49,22 @@ def test_choices_narrow_it(store: Store) -> None:
     made = make(store, servers="tfserving,tfserving-embedded", protocols="grpc", scenarios="closed", connections=2)
     assert [target.name for target in made.targets] == ["tfserving-embedded-grpc-tensor"]
     assert (made.scenarios, made.connections) == (("closed",), 2)
+
+
+def test_answers_are_judged_within_the_endpoints_tolerance_and_a_lower_precision_is_named(store: Store) -> None:
+    edit_endpoints(store, {"precision": "bf16", "tolerance": 0.5})
+    (target, _) = make(store).targets
+    assert target.name == "tfserving-embedded-bf16-rest-json"
+    expected = golden.read(store.model_dir("cnn") / "golden", model_servers.SIGNATURE).outputs["logits"][:1]
+
+    def problem(judged: targets.Target, off: float) -> str | None:
+        assert judged.problem is not None
+        return judged.problem(0, json.dumps({"predictions": (expected + off).tolist()}).encode())
+
+    assert problem(target, 0.4) is None
+    assert "exceeds the tolerance 0.5" in (problem(target, 0.6) or "")
+    edit_endpoints(store, {"precision": "float32", "tolerance": 1e-4})
+    assert "exceeds the tolerance 0.0001" in (problem(make(store).targets[0], 0.4) or "")
 
 
 def test_server_alone_brings_closed_unless_the_rate_is_given(store: Store) -> None:

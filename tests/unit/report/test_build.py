@@ -147,6 +147,30 @@ def test_invalid_measurements_are_shown_with_every_reason(run, capsys):
     assert raw[1].text == "INVALID"  # an INVALID throughput is not offered for comparison
 
 
+def test_servers_in_different_precisions_are_named_so_and_not_to_be_compared(run, capsys):
+    def lower(summary):
+        for m in summary["measurements"]:
+            m["precision"] = "bf16" if m["server"] == "torchserve" else "float32"
+
+    records.edit(run / "summary.json", lower)
+    make(run, capsys)
+    for text in (visible(texts(run)[0]), texts(run)[1]):
+        assert "TorchServe (bf16) against tfserving-embedded" in text
+        assert "The servers computed in different precisions" in text
+    records.edit(run / "summary.json", lambda s: [m.update(precision="bf16") for m in s["measurements"]])
+    make(run, capsys)
+    assert "The servers computed in different precisions" not in texts(run)[1]
+
+
+def test_the_accuracy_on_the_wire_stands_beside_the_speed(run):
+    parity = run / "records" / "parity.json"
+    records.edit(parity, lambda p: p["test_sets"][0].update(accuracy=0.9111))
+    glance = next(block for block in page_of(run).lead if isinstance(block, Table))
+    found = {(row[0].text, row[0].note): row[-1].text for row in glance.rows}
+    assert found["TorchServe", "REST · json"] == "91.11\u202f%"
+    assert found["TorchServe", "gRPC · tensor"] == "97.50\u202f%"
+
+
 def test_repeated_windows_are_listed(run, capsys):
     make(run, capsys)
     assert "the hypervisor took 4.1% of the cores' time, limit 2%" in visible(texts(run)[0])

@@ -34,6 +34,8 @@ def endpoint(rest_port=1, grpc_port=1):
         device="cpu",
         settings={},
         artifact_format="savedmodel",
+        precision="float32",
+        tolerance=1e-4,
         implementation="x",
         export_sha256="0",
     )

@@ -28,6 +28,8 @@ def job(
             artifact=Path("/nowhere"),
             export_sha256="",
             signature=Signature(inputs=(tensor,), outputs=(tensor,)),
+            precision="float32",
+            tolerance=1e-4,
         )
         for version in versions
     )

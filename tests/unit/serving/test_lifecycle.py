@@ -146,7 +146,13 @@ def test_a_missing_or_broken_java_is_one_clear_line(tmp_path, monkeypatch):
 def job(tmp_path, **changes):
     served = [
         Served(
-            model=model, version=version, artifact=tmp_path / model, export_sha256="0", signature=image_classifier((2, 2, 1), 3)
+            model=model,
+            version=version,
+            artifact=tmp_path / model,
+            export_sha256="0",
+            signature=image_classifier((2, 2, 1), 3),
+            precision="float32",
+            tolerance=1e-4,
         )
         for model in ("cnn", "lstm")
         for version in (1, 2)

@@ -27,6 +27,8 @@ def endpoint(server):
         device="cpu",
         settings={},
         artifact_format="x",
+        precision="float32",
+        tolerance=1e-4,
         implementation="x",
         export_sha256="0",
     )

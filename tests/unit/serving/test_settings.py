@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from faceoff import presets
 from faceoff.errors import UsageError
 from serving import deploy, settings
 from serving.servers import SERVERS, server_class
@@ -42,6 +43,33 @@ def test_the_archive_is_a_setting_of_torchserve(artifact, form):
 
 
 @pytest.mark.parametrize(
+    ("server", "beginning"),
+    [("torchserve", "mar-"), ("tfserving", "saved_model"), ("tfserving-embedded", "saved_model"), ("onnxruntime", "onnx")],
+)
+def test_what_a_server_may_be_given_is_what_export_makes_for_it(server, beginning):
+    from export import formats
+
+    kind = server_class(server)
+    choices = kind.schema["artifact"].words
+    exported = {row.format for row in formats.FORMATS if row.format.startswith(beginning)}
+    assert {kind.servable_format(kind.settings("default", {"artifact": word})) for word in choices} == exported
+    for tuning in ("default", "tuned"):  # a lower precision is asked for by name
+        assert kind.servable_format(kind.settings(tuning)) == kind.artifact_format
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_settings_of_a_precision_name_artifacts_of_just_that(precision):
+    from export import formats
+
+    of_format = {row.format: row.precision for row in formats.FORMATS}
+    given = settings.read(presets.PRESETS / "settings" / f"{precision}.yaml")
+    assert len(given) > 1
+    for server, overrides in given.items():
+        kind = server_class(server)
+        assert of_format[kind.servable_format(kind.settings("default", overrides))] == precision
+
+
+@pytest.mark.parametrize(
     ("server", "overrides", "words"),
     [
         ("torchserve", {"worker": 2}, "unknown name 'worker'; expected one of allocator, artifact, batch_size"),
@@ -49,7 +77,8 @@ def test_the_archive_is_a_setting_of_torchserve(artifact, form):
         ("torchserve", {"workers": True}, "expected an integer of at least 1"),
         ("torchserve", {"workers": None}, "found workers=None, expected an integer"),
         ("torchserve", {"threads_per_worker": "x"}, "an integer of at least 1 or null"),
-        ("torchserve", {"artifact": "pt"}, "expected eager or torchscript or pt2 or aoti or onnx or tf-onnx"),
+        ("torchserve", {"artifact": "pt"}, "expected eager or torchscript or pt2 or aoti or onnx or tf-onnx or eager-bf16"),
+        ("tfserving", {"artifact": "onnx"}, "expected saved_model or saved_model-xla or saved_model-bf16"),
         ("torchserve", {"allocator": "malloc"}, "expected jemalloc or tcmalloc or null"),
         ("torchserve", {"jvm_args": "-Xmx1g"}, "expected a list of texts"),
         ("torchserve", {"properties": {"inference_address": "http://0.0.0.0:1"}}, "no 'inference_address' in it"),
