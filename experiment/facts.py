@@ -70,18 +70,20 @@ def _running(endpoint: Endpoint) -> Facts:
         "instances": compute.instances,
         "batching": policy if compute.batching is not None else None,
         "device": "cuda" if any(map(_holds_gpu, found.pids)) else "cpu",
-        "precision": {
-            "served": served_precision(compute.artifact, endpoint),
-            "lowered_by": {name: environment[name] for name in LOWER_PRECISION if name in environment},
-        },
+        "precision": precision(compute.artifact, environment, endpoint),
         "tf32": {name: environment[name] for name in TF32 if name in environment},
         "allocator": found.allocator,
     }
 
 
-def served_precision(artifact: str | None, endpoint: Endpoint) -> str | None:
-    """That of the export's file which the running server has loaded; where it does not tell which, what deploy gave it."""
-    return (servables.precision_of(Path(artifact)) if artifact else None) or endpoint.precision or None
+def precision(artifact: str | None, environment: Mapping[str, str], endpoint: Endpoint) -> Facts | None:
+    """What is served, and what in the environment lowers it further; None where it is unknown.
+
+    Served: as the export says of the file that the running server has loaded; where it does not tell which, what deploy gave it.
+    """
+    served = (servables.precision_of(Path(artifact)) if artifact else None) or endpoint.precision
+    lowered_by = {name: environment[name] for name in LOWER_PRECISION if name in environment}
+    return {"served": served, "lowered_by": lowered_by} if served else None
 
 
 def _holds_gpu(pid: int) -> bool:

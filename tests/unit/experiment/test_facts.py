@@ -120,8 +120,9 @@ def test_the_precision_is_that_of_the_file_the_server_has_loaded(tmp_path):
     manifest.write(tmp_path, stage="export", model="cnn", metrics={"artifacts": rows})
     said = endpoint("torchserve")
     assert said.precision == "float32"
-    assert facts.served_precision(str(tmp_path / "cnn-bf16.mar"), said) == "bf16"
     lowered = dataclasses.replace(said, precision="bf16")
-    assert facts.served_precision(str(tmp_path / "cnn.mar"), lowered) == "float32"
-    assert facts.served_precision(None, lowered) == "bf16"
-    assert facts.served_precision(str(tmp_path / "other.mar"), dataclasses.replace(said, precision="")) is None
+    assert facts.precision(str(tmp_path / "cnn-bf16.mar"), {}, said) == {"served": "bf16", "lowered_by": {}}
+    assert facts.precision(str(tmp_path / "cnn.mar"), {}, lowered) == {"served": "float32", "lowered_by": {}}
+    by = {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}
+    assert facts.precision(None, {**by, "OMP_NUM_THREADS": "1"}, lowered) == {"served": "bf16", "lowered_by": by}
+    assert facts.precision(str(tmp_path / "other.mar"), {}, dataclasses.replace(said, precision="")) is None
