@@ -6,8 +6,9 @@ One `NaturalBatcher` a model version, used from the event loop only. No timer: a
   only, and the model's rows were proved independent (`warmup`). All others run alone.
 - A shared run is padded to the next warm size (`padded_rows`) by repeating its first row.
 - If a shared run fails, each of its requests runs again alone, so that a bad request never fails a neighbour.
-- A lone request whose run is expected to be short runs in the event loop itself: handing it to a thread costs as
-  much as a small model. All else goes to a thread, so that the next batch is read and parsed meanwhile.
+- A run that is expected to be short happens in the event loop itself: handing it to a thread costs as much as a small
+  model. What is short for a lone request, which nobody waits behind, is less short for others. All else goes to a thread, so
+  that the next batch is read and parsed meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ log = logging.getLogger(__name__)
 
 MAX_NATURAL_BATCH = 64  # rows
 MAX_RUNS = 4  # runs of one model version at a time: of requests that cannot share one
-INLINE_LIMIT_S = 0.003  # the longest run the event loop may make itself: others wait for it
+INLINE_LIMIT_S = 0.003  # the longest run of a lone request the event loop may make itself
+INLINE_SHARED_LIMIT_S = 0.0005  # and of others: no more than handing over costs and reading the next batch takes
 
 
 class Batcher(Protocol):
@@ -129,12 +131,14 @@ class NaturalBatcher:
             started = self._loop.time()
             cost = self._cost_s.get(_cost_key(tasks))
             lone = len(tasks) == 1 and not self._queues and not self._running
-            if lone and cost is not None and cost < self._inline_limit_s:
+            limit = self._inline_limit_s if lone else min(self._inline_limit_s, INLINE_SHARED_LIMIT_S)
+            if cost is not None and cost < limit:
                 self._finish(tasks, started, *timed(run_tasks, self._model, tasks))
-            else:
-                self._running.add(key)
-                running = self._loop.run_in_executor(self._executor, timed, run_tasks, self._model, tasks)
-                running.add_done_callback(partial(self._thread_done, key, tasks, started))
+                self._schedule()  # other queues after a turn of the loop, which sends these answers
+                break
+            self._running.add(key)
+            running = self._loop.run_in_executor(self._executor, timed, run_tasks, self._model, tasks)
+            running.add_done_callback(partial(self._thread_done, key, tasks, started))
         self._wake()
 
     def _take(self, key: object) -> list[Task]:

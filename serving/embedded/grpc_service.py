@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -18,6 +19,7 @@ from serving import tfs_stubs as tfs
 from serving.embedded import config, examples, tensors
 from serving.embedded.api import Api, check_input_names, predict, signature_for_predict
 from serving.embedded.errors import Code, ServingError, invalid
+from serving.embedded.predict_fast import Parsed, Templates
 from serving.embedded.versions import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class GrpcApi:
 
     def __init__(self, api: Api, *, health: bool = False) -> None:
         self._api = api
+        self._templates = Templates()
         self.methods: dict[str, Method] = {
             _PREDICTION + "Predict": self._counted("Predict", self.predict),
             _PREDICTION + "Classify": self._counted("Classify", self.classify),
@@ -71,20 +74,22 @@ class GrpcApi:
 
     async def predict(self, data: bytes) -> bytes:
         """PredictionService.Predict."""
-        request = tfs.predict_pb2.PredictRequest.FromString(data)
-        spec = _spec(request)
+        request = self._templates.find(data) or _parsed(data)
+        spec = request.spec
+        _tell_asked(spec.name)
         with self._api.manager.find(spec) as served:
             signature = signature_for_predict(served, spec.signature_name)
-            check_input_names(signature, list(request.inputs))
-            inputs = {alias: tensors.to_numpy(proto, alias) for alias, proto in request.inputs.items()}
+            check_input_names(signature, request.aliases)
+            inputs = request.inputs(data)
+            if isinstance(request, Parsed):
+                self._templates.learn(data, request, inputs)
             result = await predict(self._api, spec, served, signature, inputs, output_filter=request.output_filter)
         parts = []
         for alias, array in result.outputs.items():
             proto = tensors.from_numpy(array, as_content=self._api.tensor_content)
             entry = tensors.field(b"\x0a", alias.encode()) + tensors.field(b"\x12", proto)
             parts.append(tensors.field(b"\x0a", entry))
-        answer_spec = _model_spec(result.model, result.version, result.signature)
-        parts.append(tensors.field(b"\x12", answer_spec.SerializeToString()))
+        parts.append(_answered_by(result.model, result.version, result.signature))
         return b"".join(parts)
 
     async def classify(self, data: bytes) -> bytes:
@@ -188,6 +193,17 @@ def _fill_classes(result: Any, rows: list[examples.Classes]) -> None:
             target.classes.add(label=label.decode("utf-8", "replace"), score=score)
 
 
+def _parsed(data: bytes) -> Parsed:
+    message = tfs.predict_pb2.PredictRequest.FromString(data)
+    return Parsed(message=message, spec=_spec(message))
+
+
+def _tell_asked(name: str) -> None:
+    asked = _ASKED.get(None)
+    if asked is not None and not asked[0]:
+        asked[0] = name
+
+
 def _spec(request: Any) -> ModelSpec:
     """The ModelSpec of a request. Raises ServingError where it has none."""
     if not request.HasField("model_spec"):
@@ -196,9 +212,7 @@ def _spec(request: Any) -> ModelSpec:
 
 
 def _task_spec(proto: Any) -> ModelSpec:
-    asked = _ASKED.get(None)
-    if asked is not None and not asked[0]:
-        asked[0] = proto.name
+    _tell_asked(proto.name)
     choice = proto.WhichOneof("version_choice")
     return ModelSpec(
         name=proto.name,
@@ -212,6 +226,12 @@ def _model_spec(name: str, version: int, signature: str) -> Any:
     spec = tfs.model_pb2.ModelSpec(name=name, signature_name=signature)
     spec.version.value = version
     return spec
+
+
+@lru_cache(maxsize=256)
+def _answered_by(name: str, version: int, signature: str) -> bytes:
+    """The last field of a PredictResponse."""
+    return tensors.field(b"\x12", _model_spec(name, version, signature).SerializeToString())
 
 
 async def unimplemented(data: bytes) -> bytes:

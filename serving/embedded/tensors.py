@@ -8,6 +8,7 @@ the typed list; or with --enable_serialization_as_tensor_content all in tensor_c
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ MAX_BYTES = 2**31  # of one tensor that a few bytes of request can ask for
 
 # field number and wire type 2 (length-delimited) in tensor.proto
 _FLOAT_VAL, _DOUBLE_VAL, _BOOL_VAL, _TENSOR_CONTENT = b"\x2a", b"\x32", b"\x5a", b"\x22"
-_PACKED = {"<f4": _FLOAT_VAL, "<f8": _DOUBLE_VAL, "|b1": _BOOL_VAL}
+_PACKED = {dtypes.FLOAT: _FLOAT_VAL, dtypes.DOUBLE: _DOUBLE_VAL, dtypes.BOOL: _BOOL_VAL}
 
 
 def to_numpy(proto: Any, alias: str) -> np.ndarray:
@@ -105,6 +106,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     return 0, -1
 
 
+@lru_cache(maxsize=1024)
 def varint(value: int) -> bytes:
     """Protobuf's base-128 varint of a value that is not negative."""
     out = bytearray()
@@ -127,16 +129,22 @@ def from_numpy(array: np.ndarray, *, as_content: bool = False) -> bytes:
     the rest goes through protobuf. `ordinary_from_numpy` is the slow way that gives the same bytes for all.
     """
     dtype = dtypes.by_numpy(array.dtype)
-    tag = _TENSOR_CONTENT if as_content and not dtype.is_string else _PACKED.get(array.dtype.str)
+    tag = _TENSOR_CONTENT if as_content and not dtype.is_string else _PACKED.get(dtype.number)
     if tag is None:
         return ordinary_from_numpy(array, as_content=as_content)
-    head = _head(dtype, array.shape)
-    return head + field(tag, array.tobytes()) if array.size else head
+    before = head(array)
+    return before + field(tag, array.tobytes()) if array.size else before
 
 
-def _head(dtype: DType, shape: tuple[int, ...]) -> bytes:
+def head(array: np.ndarray) -> bytes:
+    """A serialized TensorProto up to its values: type and shape."""
+    return _head(dtypes.by_numpy(array.dtype).number, array.shape)
+
+
+@lru_cache(maxsize=1024)
+def _head(number: int, shape: tuple[int, ...]) -> bytes:
     dims = b"".join(field(b"\x12", b"\x08" + varint(size) if size else b"") for size in shape)
-    return b"\x08" + varint(dtype.number) + field(b"\x12", dims)
+    return b"\x08" + varint(number) + field(b"\x12", dims)
 
 
 def ordinary_from_numpy(array: np.ndarray, *, as_content: bool = False) -> bytes:

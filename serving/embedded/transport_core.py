@@ -53,7 +53,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()  # no call is left
         self._stopping = False
-        self._drained = threading.Semaphore(0)
+        self._drained = threading.Lock()  # a bare lock: a Semaphore is Python, run by both threads at every change
+        self._drained.acquire()
         server.start()
         self._request_call()
         self._watcher = threading.Thread(target=self._watch, name="grpc-core", daemon=True)
@@ -85,12 +86,16 @@ class Server:
             self._drained.acquire()
 
     def _drain(self, event: Any) -> None:
+        found = event is not None
         for _ in range(MAX_EVENTS):
             if event is None:
                 event = self._queue.poll(_NO_WAIT)
             if event.completion_type != cygrpc.CompletionType.operation_complete:  # no more, or the queue is shut down
+                if found:
+                    break  # what they set off runs now; it takes long enough for more to have come
                 self._drained.release()
                 return
+            found = True
             try:
                 event.tag(event)
             except Exception:

@@ -167,6 +167,30 @@ def grpc_bytes(request: dict[str, Any], types: tuple[Any, Any] | None, model_bas
     return b""
 
 
+def as_content(request: dict[str, Any], model_base: str) -> dict[str, Any] | None:
+    """A Predict of one tensor of numbers with its values in `tensor_content`, which means the same; None where there is none."""
+    from google.protobuf.message import DecodeError
+
+    from serving import tfs_stubs as tfs
+    from serving.embedded import tensors
+    from serving.embedded.errors import ServingError
+
+    try:
+        message = tfs.predict_pb2.PredictRequest.FromString(
+            grpc_bytes(request, (tfs.predict_pb2.PredictRequest, None), model_base)
+        )
+        ((alias, proto),) = message.inputs.items()
+        array = tensors.to_numpy(proto, alias)
+    except (DecodeError, ServingError, ValueError):
+        return None
+    if array.dtype == object or not array.size:
+        return None
+    plain = tfs.tensor_pb2.TensorProto(dtype=proto.dtype, tensor_shape=proto.tensor_shape, tensor_content=array.tobytes())
+    message.inputs[alias].CopyFrom(plain)
+    given = {key: value for key, value in request.items() if not key.startswith("message")}
+    return {**given, "message_base64": base64.b64encode(message.SerializeToString()).decode()}
+
+
 def grpc_send(channel: Any, request: dict[str, Any], model_base: str) -> Answer:
     import grpc
     from google.protobuf import json_format

@@ -85,6 +85,11 @@ def test_answers_as_recorded_by_grpc_aio(case: dict[str, Any], start_aio: StartS
 def _answers_as_recorded(case: dict[str, Any], start: StartServer) -> None:
     server, channel = start(case["server"])
     answer = replay.run(case, server.rest_port, channel, server.model_base)
+    if case["request"].get("method") == "Predict" and not serverproc.REAL:
+        plain = replay.as_content(case["request"], server.model_base)
+        for _ in range(2 if plain else 0):  # the second time its head is known, where predict_fast takes it
+            again = replay.run({**case, "request": plain}, server.rest_port, channel, server.model_base)
+            assert replay.comparable(case, again) == replay.comparable(case, answer)
     wanted = case["response"]
     if not serverproc.REAL and case["id"] in DIFFERENCES:
         assert replay.comparable(case, answer) != replay.comparable(case, wanted), "no difference any more: take it off the list"

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +124,30 @@ def test_short_runs_come_into_the_event_loop_once_their_cost_is_known() -> None:
         await batcher.drained()
 
     assert len(run(scenario).runs) == 20
+
+
+@pytest.mark.parametrize("takes_s", [0.0, 0.001])
+def test_shared_runs_come_into_the_event_loop_where_they_are_shorter_than_the_way_to_a_thread(takes_s: float) -> None:
+    class Watched(FakeModel):
+        def run(self, *given: Any) -> list[np.ndarray]:
+            time.sleep(takes_s)
+            inline.append(threading.current_thread() is threading.main_thread())
+            return super().run(*given)
+
+    inline: list[bool] = []
+
+    async def main() -> None:
+        batcher = NaturalBatcher(Watched(), executor)
+        for _ in range(200):  # a busy machine may make any one of them look long
+            three = [batcher.submit(SIGNATURE, rows(at), Y) for at in range(3)]
+            other = batcher.submit(SIGNATURE, [np.ones((1, 2), "f4")], Y)
+            answers = await asyncio.gather(*three, other)
+            assert [y.tolist() for (y,) in answers] == [[2], [2.5], [3], [[2.5, 2.5]]]
+        await batcher.drained()
+
+    with ThreadPoolExecutor(4) as executor:
+        asyncio.run(main())
+    assert any(inline) == (takes_s == 0)
 
 
 def test_drained_waits_for_what_is_running() -> None:

@@ -36,11 +36,17 @@ WAIT_S = 60.0
 ODD = '100 % of "it"\n\tfailed: \u00e4 \u4e2d \U0001f600'
 
 
+MakeSide = Callable[..., "Side"]
+
+
 class Side:
     """One transport on a port, and what happens in its methods."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, executor: concurrent.futures.Executor) -> None:
+    def __init__(
+        self, name: str, loop: asyncio.AbstractEventLoop, executor: concurrent.futures.Executor, *, learns: bool
+    ) -> None:
         self.name = name
+        self._learns = learns
         self.started, self.cancelled, self.gate = threading.Event(), threading.Event(), threading.Event()
         (self.port,) = free_ports(1)
         self._loop = loop
@@ -53,10 +59,13 @@ class Side:
         served = Served(model=model, batcher=NaturalBatcher(model, executor))
         directory._models["m"] = Known(config=None, served={3: served})
         self.metrics = Metrics()
-        methods = GrpcApi(Api(manager=directory, metrics=self.metrics), health=True).methods
+        service = GrpcApi(Api(manager=directory, metrics=self.metrics), health=True)
+        self.templates = service._templates
+        if not self._learns:
+            self.templates.learn = lambda *_: None  # type: ignore[method-assign]
         own = {"/t/Echo": self._echo, "/t/Held": self._held, "/t/Odd": self._odd, "/t/Fault": self._fault}
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", LIMIT)]
-        return await TRANSPORTS[self.name].start({**methods, **own}, f"127.0.0.1:{self.port}", options, None)
+        return await TRANSPORTS[self.name].start({**service.methods, **own}, f"127.0.0.1:{self.port}", options, None)
 
     async def _echo(self, data: bytes) -> bytes:
         return data
@@ -97,15 +106,15 @@ class Side:
 
 
 @pytest.fixture
-def side(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Side]]:
+def side(request: pytest.FixtureRequest) -> Iterator[MakeSide]:
     """Makes the sides a test asks for; all are stopped at its end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     made: list[Side] = []
 
-    def make(name: str) -> Side:
-        made.append(Side(name, loop, executor))
+    def make(name: str, *, learns: bool = True) -> Side:
+        made.append(Side(name, loop, executor, learns=learns))
         return made[-1]
 
     with concurrent.futures.ThreadPoolExecutor(2) as executor:
@@ -119,7 +128,7 @@ def side(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Side]]:
 
 
 @pytest.fixture
-def sides(side: Callable[[str], Side]) -> tuple[Side, Side]:
+def sides(side: MakeSide) -> tuple[Side, Side]:
     return side("core"), side("aio")
 
 
@@ -184,6 +193,19 @@ def test_generated_requests_get_the_same_bytes_codes_details_metadata_and_counts
     assert counts(core.metrics) == counts(aio.metrics) != []
 
 
+@pytest.mark.parametrize("name", list(TRANSPORTS))
+def test_known_heads_are_answered_as_by_a_server_that_never_learns(name: str, side: MakeSide) -> None:
+    fast, ordinary = side(name), side(name, learns=False)
+    num_known = 0
+    for method, first in generated(600):
+        for data in (first, first[:-1] + b"\x41"):  # another number in the same place
+            num_known += fast.templates.find(data) is not None
+            assert fast.ask(method, data) == ordinary.ask(method, data), (method, data)
+            assert ordinary.templates.find(data) is None
+    assert num_known >= 30
+    assert counts(fast.metrics) == counts(ordinary.metrics) != []
+
+
 def test_every_code_with_details_of_any_characters_and_a_fault_that_is_not_told(sides: tuple[Side, Side]) -> None:
     core, aio = sides
     for code in set(Code) - {Code.OK}:
@@ -213,7 +235,7 @@ def test_a_stream_of_messages_is_answered_by_its_first_and_none_is_refused(sides
 
 
 @pytest.mark.parametrize("name", list(TRANSPORTS))
-def test_many_at_once_each_get_their_own_answer(name: str, side: Callable[[str], Side]) -> None:
+def test_many_at_once_each_get_their_own_answer(name: str, side: MakeSide) -> None:
     one = side(name)
     count = 3 * transport_core.MAX_EVENTS
     calls = [one.channel.unary_unary("/t/Echo").future(b"%d" % number, timeout=WAIT_S) for number in range(count)]
@@ -221,7 +243,7 @@ def test_many_at_once_each_get_their_own_answer(name: str, side: Callable[[str],
 
 
 @pytest.mark.parametrize("name", list(TRANSPORTS))
-def test_a_client_that_goes_away_or_runs_out_of_time_cancels_the_method(name: str, side: Callable[[str], Side]) -> None:
+def test_a_client_that_goes_away_or_runs_out_of_time_cancels_the_method(name: str, side: MakeSide) -> None:
     one = side(name)
     assert one.ask("/t/Held", b"", timeout=0.3)[:2] == ("DEADLINE_EXCEEDED", "Deadline Exceeded")
     assert one.cancelled.wait(WAIT_S)
@@ -235,7 +257,7 @@ def test_a_client_that_goes_away_or_runs_out_of_time_cancels_the_method(name: st
 
 
 @pytest.mark.parametrize("name", list(TRANSPORTS))
-def test_a_stop_finishes_what_was_accepted_and_takes_nothing_more(name: str, side: Callable[[str], Side]) -> None:
+def test_a_stop_finishes_what_was_accepted_and_takes_nothing_more(name: str, side: MakeSide) -> None:
     one = side(name)
     with pytest.raises(grpc.RpcError):  # an error's traceback must not keep its call, and so the stop
         one.channel.unary_unary("/t/Fault")(b"", timeout=WAIT_S)
@@ -254,7 +276,7 @@ def test_a_stop_finishes_what_was_accepted_and_takes_nothing_more(name: str, sid
 
 
 @pytest.mark.parametrize("name", list(TRANSPORTS))
-def test_a_stop_cancels_what_takes_longer_than_its_grace(name: str, side: Callable[[str], Side]) -> None:
+def test_a_stop_cancels_what_takes_longer_than_its_grace(name: str, side: MakeSide) -> None:
     one = side(name)
     call = one.channel.unary_unary("/t/Held").future(b"", timeout=WAIT_S)
     assert one.started.wait(WAIT_S)
@@ -264,7 +286,7 @@ def test_a_stop_cancels_what_takes_longer_than_its_grace(name: str, side: Callab
 
 
 @pytest.mark.parametrize("name", list(TRANSPORTS))
-def test_a_taken_port_is_a_runtime_error(name: str, side: Callable[[str], Side]) -> None:
+def test_a_taken_port_is_a_runtime_error(name: str, side: MakeSide) -> None:
     one = side("aio")
     with pytest.raises(RuntimeError):
         one.run(TRANSPORTS[name].start({}, f"127.0.0.1:{one.port}", [("grpc.so_reuseport", 0)], None))
