@@ -43,6 +43,7 @@ SLO      ?=
 RATES    ?=
 TRACE    ?=
 WEB_PORT ?= 8089
+LOAD_WORKERS ?= 2
 TORCH_INDEX ?=
 ARTIFACTS ?= artifacts
 RESULTS  ?= results
@@ -114,13 +115,16 @@ predict: $(STAMP) ## send INPUT=<.npy|.png|.json|folder|-> to every endpoint and
 	$(PY) -m serving.predict --model '$(MODEL)' --input '$(INPUT)' --protocols '$(PROTOCOLS)' $(call option,--server,$(SERVER)) \
 	  $(if $(filter command% environment%,$(origin VERSION)),--version '$(VERSION)') $(STORE)
 
-loadtest: $(STAMP) ## load the deployed endpoints (SCENARIO=closed,server PROFILE RATE CONNECTIONS ENCODINGS ROWS DURATION SLO ENGINES SEED RUN)
-	$(PY) -m loadtest.run --model '$(MODEL)' --servers '$(SERVERS)' --protocols '$(PROTOCOLS)' --scenarios '$(SCENARIO)' \
-	  --profile '$(PROFILE)' $(call option,--run,$(RUN)) $(call option,--seed,$(SEED)) $(call option,--rate,$(RATE)) \
-	  $(call option,--connections,$(CONNECTIONS)) $(call option,--encodings,$(ENCODINGS)) $(call option,--rows,$(ROWS)) \
-	  $(call option,--duration,$(DURATION)) $(call option,--slo,$(SLO)) $(call option,--rates,$(RATES)) \
-	  $(call option,--engines,$(ENGINES)) \
-	  $(call option,--trace,$(TRACE)) $(STORE)
+# Options that `python -m loadtest.run` and Locust in a cluster have alike.
+LOAD = --model '$(MODEL)' --servers '$(SERVERS)' --protocols '$(PROTOCOLS)' --scenarios '$(SCENARIO)' \
+  $(call option,--seed,$(SEED)) $(call option,--rate,$(RATE)) $(call option,--connections,$(CONNECTIONS)) \
+  $(call option,--encodings,$(ENCODINGS)) $(call option,--rows,$(ROWS)) $(call option,--duration,$(DURATION)) \
+  $(call option,--slo,$(SLO)) $(call option,--rates,$(RATES)) $(call option,--engines,$(ENGINES)) $(call option,--trace,$(TRACE))
+
+loadtest: $(STAMP) ## load the deployed endpoints, TARGET=k8s from Jobs (LOAD_WORKERS) (SCENARIO=closed,server PROFILE RATE CONNECTIONS ENCODINGS ROWS DURATION SLO ENGINES SEED RUN)
+	$(if $(filter k8s,$(TARGET)),\
+	  $(PY) -m serving.load_job --workers '$(LOAD_WORKERS)' $(call option,--run,$(RUN)) $(STORE) -- --load-profile '$(PROFILE)' $(LOAD),\
+	  $(PY) -m loadtest.run $(call option,--run,$(RUN)) $(STORE) --profile '$(PROFILE)' $(LOAD))
 
 loadtest-calibrate: $(STAMP) ## measure the generator's own capacity against a null server
 	$(PY) -m loadtest.calibrate $(STORE)

@@ -13,7 +13,7 @@ from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
 from loadtest.answers import against_bodies
 from loadtest.options import Options
-from loadtest.targets import Pool, Target, loopback
+from loadtest.targets import Pool, Target, destination
 
 NAME = "custom"  # as server and as model
 _MAX_POOL_BYTES = 1 << 30
@@ -44,7 +44,7 @@ def target(options: Options, scenarios: tuple[str, ...]) -> Target:
     if options.expect:
         problem = against_bodies(_expected(options.expect, names), options.tolerance)
     if options.grpc:
-        host, port = loopback(options.grpc)
+        host, port = destination(options.grpc)
         protocol, path, content_type = "grpc", options.method, ""
         service, _, method = path.lstrip("/").partition("/")
         if not path.startswith("/") or not service or not method or "/" in method:
@@ -53,7 +53,7 @@ def target(options: Options, scenarios: tuple[str, ...]) -> Target:
         parts = urlsplit(options.url)
         if parts.scheme != "http":
             raise UsageError(f"--url {options.url!r}: expected http://HOST:PORT/path (there is no TLS on loopback)")
-        host, port = loopback(parts.netloc if parts.port else f"{parts.netloc}:80")
+        host, port = destination(parts.netloc if parts.port else f"{parts.netloc}:80")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         protocol, content_type = "rest", options.content_type or _content_type(names[0])
     if not path.isascii() or any(ord(character) <= 32 for character in path + content_type):

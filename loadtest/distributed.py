@@ -7,7 +7,7 @@ Each worker draws the whole schedule from the seed and keeps its share of it (lo
 together are the load of one generator; the connections of a closed loop are divided. A worker's files travel as Locust messages,
 in order; the master writes results/<run> when it has every row of every worker, and nothing when a worker was lost. Workers
 on other machines begin within a second of each other, and clocks are not compared: a row's times are its worker's. Load goes to
-loopback only, so on another machine that is where the server's port must be forwarded to.
+loopback, so on another machine that is where the server's port must be forwarded to; in a cluster, k8s/base/locust.
 """
 
 from __future__ import annotations

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from faceoff import cli
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
 from faceoff.golden import Golden
 from faceoff.signature import Signature
 from loadtest.answers import Decode, Problem, against_golden
 from serving.protocols import codec
+
+# Set in the manifests of k8s/base/locust and nowhere else: the servers' Services, which load may be sent to beside loopback.
+HOSTS = "FACEOFF_LOAD_HOSTS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +72,7 @@ def deployed(
 ) -> Target:
     """A target of an endpoint that deploy started. Raises UsageError for an encoding that it does not speak."""
     chosen = codec(endpoint, signature, protocol, encoding)
-    host, port = loopback(chosen.route.target)
+    host, port = destination(chosen.route.target)
 
     def pool() -> Pool:
         payloads, costs = [], []
@@ -93,13 +100,15 @@ def deployed(
     )
 
 
-def loopback(target: str) -> tuple[str, int]:
-    """Host and port of `host:port`. Raises UsageError for a host that is not this machine's loopback."""
+def destination(target: str) -> tuple[str, int]:
+    """Address and port of `host:port`: this machine's loopback, or a name that HOSTS lists. Raises UsageError for any other."""
     parts = urlsplit(f"//{target}")
     try:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise UsageError(f"target {target!r}: {error}; expected host:port") from error
+    if port and host in allowed_hosts():
+        return _address(host), port
     host = "127.0.0.1" if host == "localhost" else host
     try:
         local = ipaddress.ip_address(host).is_loopback
@@ -108,3 +117,20 @@ def loopback(target: str) -> tuple[str, int]:
     if not local or not port:
         raise UsageError(f"target {target!r}: expected a port on loopback (127.0.0.1); load is sent nowhere else")
     return host, port
+
+
+def allowed_hosts() -> list[str]:
+    """The names in HOSTS. Raises UsageError for one that could be of another place than the own namespace of a cluster."""
+    named = cli.comma_list(os.environ.get(HOSTS, ""))
+    for name in named:
+        if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+            raise UsageError(f"{HOSTS}: found {name!r}, expected names of Services, without a dot; load is sent nowhere else")
+    return named
+
+
+def _address(host: str) -> str:
+    """The engine connects to addresses: a name is looked up once, before anything is measured."""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise UsageError(f"{host!r} of {HOSTS}: {error.strerror or error}; expected a Service of this namespace") from error

@@ -87,19 +87,24 @@ def remember(store: Store, running: Running) -> None:
     write_atomic(store.deploy_dir / "stack.json", json.dumps(asdict(running), indent=2) + "\n")
 
 
+def running(store: Store) -> Running | None:
+    """The stack of the last deploy, None where there is none."""
+    path = store.deploy_dir / "stack.json"
+    return Running(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 def take_down(store: Store) -> list[str]:
     """Take down the stack of the last deploy, if there is one, and forget it; returns its servers' names.
 
     Raises FaceoffError, and does not forget, where a command fails.
     """
-    path = store.deploy_dir / "stack.json"
-    if not path.exists():
+    found = running(store)
+    if found is None:
         return []
-    running = Running(**json.loads(path.read_text(encoding="utf-8")))
-    for argv in running.down:
-        command(argv, running.environment, f"take down the servers of TARGET={running.target} (then run again: make undeploy)")
-    path.unlink()
-    return running.servers
+    for argv in found.down:
+        command(argv, found.environment, f"take down the servers of TARGET={found.target} (then run again: make undeploy)")
+    (store.deploy_dir / "stack.json").unlink()
+    return found.servers
 
 
 def command(argv: Sequence[str], environment: Mapping[str, str], purpose: str, *, stdin: Path | None = None) -> str:

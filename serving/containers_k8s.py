@@ -62,11 +62,7 @@ class Kubernetes:
                 "TARGET=k8s: found neither KUBECONFIG nor K8S_CONTEXT; expected the cluster to be named by one of them"
             )
         overlay(device)
-        done = subprocess.run([*kubectl(), "config", "current-context"], capture_output=True, text=True, check=False)
-        context = os.environ.get("K8S_CONTEXT") or done.stdout.strip()
-        if not context:
-            raise UsageError(f"TARGET=k8s: kubectl knows no current context ({done.stderr.strip()}); set K8S_CONTEXT=<name>")
-        progress.say(f"deploy: Kubernetes context {context}, namespace {NAMESPACE}")
+        progress.say(f"deploy: Kubernetes context {context()}, namespace {NAMESPACE}")
 
     def bring_up(self, store: Store, servers: Sequence[Server], trained: Mapping[str, Trained]) -> list[Endpoint]:
         """See `containers.Stack`."""
@@ -82,19 +78,16 @@ class Kubernetes:
         down = [*kubectl(), "delete", "--ignore-not-found", "--timeout=300s", "-k", str(folder)]
         containers.remember(store, containers.Running(target="k8s", servers=list(jobs), environment=named, down=[down]))
         try:
-            _run("apply", "-k", str(folder), purpose="apply the overlay")
+            run("apply", "-k", str(folder), purpose="apply the overlay")
             _rollout("models")
-            into = f"/delivered/{delivery}"
-            _in_cluster("exec", "deployment/models", "--", "mkdir", "-p", into, purpose="make room for the models")
-            untar = ("exec", "-i", "deployment/models", "--", "tar", "-xf", "-", "-C", into)
-            _in_cluster(*untar, purpose="deliver the models", stdin=folder / "models.tar")
+            deliver(folder / "models.tar", delivery)
             for name in jobs:
                 _rollout(containers.service(name))
             _forward(store, servers)
             found = [_endpoint(server, one) for server in servers for one in server.job.served]
             containers.wait_ready(found, ANSWER_DEADLINE_S)
         except FaceoffError:
-            _show_trouble()
+            show_trouble("faceoff/role=server")
             raise
         return found
 
@@ -107,6 +100,15 @@ def kubectl() -> list[str]:
         raise UsageError("TARGET=k8s: found no kubectl on PATH; expected it there or at KUBECTL=<path>")
     context = os.environ.get("K8S_CONTEXT")
     return [program, *([f"--context={context}"] if context else [])]
+
+
+def context() -> str:
+    """The context in force, by kubectl's configuration. Raises UsageError."""
+    done = subprocess.run([*kubectl(), "config", "current-context"], capture_output=True, text=True, check=False)
+    found = os.environ.get("K8S_CONTEXT") or done.stdout.strip()
+    if not found:
+        raise UsageError(f"TARGET=k8s: kubectl knows no current context ({done.stderr.strip()}); set K8S_CONTEXT=<name>")
+    return found
 
 
 def overlay(device: str) -> str:
@@ -126,6 +128,14 @@ def deliverable(folder: Path) -> str:
         for path in [*files, *sums]:
             archive.add(path, arcname=str(path.relative_to(root)))
     return manifest.sha256(folder / "models.tar")[:16]
+
+
+def deliver(archive: Path, delivery: str) -> None:
+    """Stream an archive into the folder `delivery` of the claim `models`."""
+    into = f"/delivered/{delivery}"
+    in_cluster("exec", "deployment/models", "--", "mkdir", "-p", into, purpose="make room for what is delivered")
+    untar = ("exec", "-i", "deployment/models", "--", "tar", "-xf", "-", "-C", into)
+    in_cluster(*untar, purpose=f"deliver {archive.name}", stdin=archive)
 
 
 def render(folder: Path, jobs: Mapping[str, Job], chosen: str, delivery: str) -> None:
@@ -164,17 +174,19 @@ def render(folder: Path, jobs: Mapping[str, Job], chosen: str, delivery: str) ->
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
-def _run(*words: str, purpose: str, stdin: Path | None = None) -> str:
+def run(*words: str, purpose: str, stdin: Path | None = None) -> str:
+    """Run kubectl; returns its stdout. Raises FaceoffError."""
     return containers.command([*kubectl(), *words], {}, purpose, stdin=stdin)
 
 
-def _in_cluster(*words: str, purpose: str, stdin: Path | None = None) -> str:
-    return _run(f"--namespace={NAMESPACE}", *words, purpose=purpose, stdin=stdin)
+def in_cluster(*words: str, purpose: str, stdin: Path | None = None) -> str:
+    """As `run`, in our namespace."""
+    return run(f"--namespace={NAMESPACE}", *words, purpose=purpose, stdin=stdin)
 
 
 def _rollout(name: str) -> None:
     words = ("rollout", "status", f"deployment/{name}", f"--timeout={ROLLOUT_DEADLINE_S}s")
-    for line in _in_cluster(*words, purpose=f"roll out {name}").splitlines()[-1:]:
+    for line in in_cluster(*words, purpose=f"roll out {name}").splitlines()[-1:]:
         progress.say(f"deploy: {line}")
 
 
@@ -199,17 +211,17 @@ def _forward(store: Store, servers: Sequence[Server]) -> None:
 
 def _endpoint(server: Server, one: Any) -> Endpoint:
     target = f"deployment/{containers.service(server.name)}"
-    said = _in_cluster("exec", target, "--", *IMAGES[server.name].asks, purpose=f"ask {server.name} for its version")
+    said = in_cluster("exec", target, "--", *IMAGES[server.name].asks, purpose=f"ask {server.name} for its version")
     named = ", ".join(said.split("\n")).strip(", ")
     return replace(server.endpoint(one), container=f"{NAMESPACE}/{target}", pids=[], implementation=named)
 
 
-def _show_trouble() -> None:
-    """The pods, the last events and the last log lines, for people."""
+def show_trouble(selector: str) -> None:
+    """The pods, the last events and the last log lines of pods with these labels, for people."""
     for title, words in (
         ("pods", ("get", "pods", "-o", "wide")),
         ("events", ("get", "events", "--sort-by=.lastTimestamp")),
-        ("logs", ("logs", "--selector=faceoff/role=server", "--all-containers", "--prefix", "--tail=20")),
+        ("logs", ("logs", f"--selector={selector}", "--all-containers", "--prefix", "--tail=20")),
     ):
         argv = [*kubectl(), f"--namespace={NAMESPACE}", *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)

@@ -44,6 +44,12 @@ class Cluster:
         )
         return run_module("serving.deploy", *options, *roots(self.store), env={**self.environment, **named})
 
+    def load(self, *options: str, image: str = "", failed: str = "") -> Run:
+        settings = json.loads((self.folder / "fake.json").read_text()) | {"fail": None, "failed": failed}
+        (self.folder / "fake.json").write_text(json.dumps(settings))
+        words = ("--workers", "3", "--run", "inside", *roots(self.store), "--", *options)
+        return run_module("serving.load_job", *words, env={**self.environment, "LOADTEST_IMAGE": image})
+
     @property
     def environment(self) -> dict[str, str]:
         return {"KUBECTL": str(self.folder / "kubectl"), "FAKE_KUBECTL": str(self.folder / "fake.json")}
@@ -93,6 +99,81 @@ def test_deploy_proves_parity_through_the_cluster_and_undeploy_deletes_it(cluste
     assert cluster.sent[-1][0] == "delete"
     assert state.read(cluster.store) == []
     assert not cluster.store.endpoints.exists()
+
+
+def test_the_load_jobs_results_are_copied_out_and_its_exit_status_is_that_of_the_run(cluster):
+    """A single Locust in the place of the Jobs' pods, with what was delivered and the master's options."""
+    import pyarrow.parquet
+
+    options = ["--scenarios=closed", "--protocols=rest", "--servers=tfserving-embedded", "--duration=1", "--rest=0"]
+    try:
+        assert cluster.deploy().code == 0
+        done = cluster.load(*options, image="registry.example:5000/load:7")
+        assert (done.code, done.result["status"]) in {(0, "ok"), (3, "invalid")}, done.stderr[-3000:]
+        assert done.stderr.index("Kubernetes context test-context") < done.stderr.index("results copied to")
+        folder = cluster.store.run_dir("inside")
+        [measurement] = json.loads((folder / "summary.json").read_text())["measurements"]
+        assert measurement["valid"] == (done.code == 0)
+        assert measurement["num_wrong"] == 0
+        rows = pyarrow.parquet.read_metadata(folder / measurement["samples"]).num_rows
+        assert rows == measurement["num_requests"] > 0
+        assert [path.name for path in cluster.store.results.iterdir()] == ["inside"]
+        check_jobs(cluster.folder / "kept" / "load.yaml", ["--run=inside", *options])
+        check_endpoints(cluster.folder / "kept" / "load.tar")
+        sent = [words[1:] if words[0].startswith("--namespace") else words for words in cluster.sent]
+        assert sent[-1] == ["delete", "--ignore-not-found", "--cascade=foreground", "--timeout=120s", "-k", sent[-1][-1]]
+        assert sent[-2] == ["exec", "job/load-master", "--", "touch", "/opt/faceoff/results/.fetched"]
+        refused = cluster.load("--scenarios=closed", "--protocols=smoke")
+        assert (refused.code, refused.result["status"]) == (2, "usage")
+        lost = cluster.load("--scenarios=closed", failed="1")
+        assert (lost.code, lost.result["status"]) == (1, "fault")
+        assert "master was lost" in lost.result["error"]
+        for trouble in (refused, lost):
+            assert "events: the fake's events" in trouble.stderr
+            assert "logs: the fake's --selector=faceoff/role=client" in trouble.stderr
+            assert cluster.sent[-1][0] == "delete"
+        assert rows == pyarrow.parquet.read_metadata(folder / measurement["samples"]).num_rows  # the earlier run is still there
+    finally:
+        run_module("serving.undeploy", *roots(cluster.store), env=cluster.environment)
+
+
+def check_jobs(path: Path, options: list[str]) -> None:
+    """Master and workers have what the run was asked for; both may load the two Services and nothing else."""
+    jobs = {d["metadata"]["name"]: d["spec"] for d in yaml.safe_load_all(path.read_text()) if d["kind"] == "Job"}
+    assert (jobs["load-worker"]["parallelism"], jobs["load-worker"]["completions"]) == (3, 3)
+    containers = {name: job["template"]["spec"]["containers"][0] for name, job in jobs.items()}
+    assert containers["load-master"]["args"][2:] == options
+    environments = {name: {e["name"]: e["value"] for e in container["env"]} for name, container in containers.items()}
+    assert environments == {
+        "load-master": {"LOAD_WORKERS": "3", "FACEOFF_LOAD_HOSTS": "torchserve,tfserving"},
+        "load-worker": {"FACEOFF_LOAD_HOSTS": "torchserve,tfserving"},
+    }
+    assert {container["image"] for container in containers.values()} == {"registry.example:5000/load:7"}
+    [place] = {container["volumeMounts"][0]["subPath"] for container in containers.values()}
+    assert place.startswith("load-")
+    for job in jobs.values():
+        [term] = job["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
+        assert term == {"matchExpressions": [{"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}]}
+
+
+def check_endpoints(path: Path) -> None:
+    """The Services by name, no port of this machine and none of TorchServe's management."""
+    with tarfile.open(path) as archive:
+        found = json.load(archive.extractfile("endpoints.json"))  # type: ignore[arg-type]
+    assert [(e["rest_url"], e["grpc_target"], e["metrics_url"], e["management_url"]) for e in found] == [
+        ("http://torchserve:8080", "torchserve:7070", "http://torchserve:8082/metrics", None),
+        ("http://tfserving:8501", "tfserving:8500", "http://tfserving:8501/monitoring/prometheus/metrics", None),
+    ]
+
+
+def test_a_load_job_wants_servers_in_a_cluster(deployed, cluster):
+    shutil.copyfile(deployed.endpoints, cluster.store.endpoints)
+    done = cluster.load("--scenarios=closed")
+    assert (done.code, done.result["status"]) == (2, "usage")
+    assert "found nothing deployed to a cluster" in done.result["error"]
+    assert cluster.sent == []
 
 
 def check_delivery(path: Path) -> None:

@@ -40,7 +40,8 @@ def main() -> int:
     problems = [*lint(), *rules(), *same_rules()]
     count = 0
     for name, documents in rendered():
-        problems += same_resources(name, documents)
+        if name.startswith("overlays/"):
+            problems += same_resources(name, documents)
         for document in documents:
             count += 1
             problems += [f"{name}: {describe(document)}: {problem}" for problem in invalid(document)]
@@ -82,7 +83,8 @@ def same_resources(name: str, documents: list[dict[str, Any]]) -> list[str]:
 
 
 def rendered() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Each overlay, alone and with everything that is opt-in."""
+    """The load Job, and each overlay, alone and with everything that is opt-in."""
+    yield "base/locust", kustomize(ROOT / "k8s" / "base" / "locust")
     for overlay in OVERLAYS:
         yield f"overlays/{overlay}", kustomize(ROOT / "k8s" / "overlays" / overlay)
         with tempfile.TemporaryDirectory(dir=ROOT / "k8s") as folder:

@@ -1,6 +1,9 @@
 """loadtest.plan. Nothing listens: the plan is checked before anything is started."""
 
+import ipaddress
 import json
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +154,41 @@ def test_two_versions_of_one_server(store: Store) -> None:
     ("target", "found"),
     [("127.0.0.1:80", ("127.0.0.1", 80)), ("localhost:81", ("127.0.0.1", 81)), ("[::1]:82", ("::1", 82)), ("127.9.9.9:1", None)],
 )
-def test_loopback(target: str, found: tuple[str, int] | None) -> None:
-    assert targets.loopback(target) == (found or ("127.9.9.9", 1))
+def test_loopback_is_where_load_goes(target: str, found: tuple[str, int] | None) -> None:
+    assert targets.destination(target) == (found or ("127.9.9.9", 1))
+
+
+def test_a_cluster_names_the_services_that_may_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = socket.gethostname()
+    if not re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name):
+        pytest.skip(f"this machine's name {name!r} is none that a Service could have")
+    with pytest.raises(UsageError, match="load is sent nowhere else"):
+        targets.destination(f"{name}:80")
+    monkeypatch.setenv(targets.HOSTS, f"other,{name}")
+    host, port = targets.destination(f"{name}:80")
+    assert (ipaddress.ip_address(host).version in (4, 6), port) == (True, 80)  # the engine connects to addresses
+    for target in (f"{name}", f"{name}.example.org:80", "10.0.0.1:80"):
+        with pytest.raises(UsageError, match="load is sent nowhere else"):
+            targets.destination(target)
+
+
+@pytest.mark.parametrize("named", ["example.org", "10.0.0.1", "a,b.c", "*", "A"])
+def test_a_name_that_could_be_of_another_place_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(targets.HOSTS, named)
+    with pytest.raises(UsageError, match="expected names of Services"):
+        targets.destination("127.0.0.1:80")
+
+
+def test_a_name_that_does_not_resolve_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(targets.HOSTS, "no-such-service-here")
+    with pytest.raises(UsageError, match="expected a Service of this namespace"):
+        targets.destination("no-such-service-here:80")
 
 
 @pytest.mark.parametrize("target", ["example.org:80", "10.0.0.1:80", "127.0.0.1", "0.0.0.0:80", "127.0.0.1:99999", ""])
 def test_load_goes_nowhere_else(store: Store, target: str) -> None:
     with pytest.raises(UsageError, match="target"):
-        targets.loopback(target)
+        targets.destination(target)
     edit_endpoints(store, {"grpc_target": target})
     with pytest.raises(UsageError, match="target"):
         make(store)
