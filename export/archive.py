@@ -18,6 +18,7 @@ from typing import Any
 
 from export import reproducible
 from export.writing import Write
+from faceoff import images
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 
@@ -45,8 +46,10 @@ def pack(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         about = {"file": served.name, "signature": trained.signature.to_dict(), **(servable or {})}
+        about["image"] = images.about(trained.signature)
         (work / "servable.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         helpers = [HANDLERS / name for name in ("wire.py", "batching.py", "tensors.py")]
+        helpers += [HANDLERS / "images.py"] if about["image"] else []
         name = trained.manifest.model
         command = [sys.executable, "-c", "from model_archiver.model_packaging import generate_model_archive as main; main()"]
         command += ["--model-name", name, "--version", str(version), "--export-path", str(work)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from export import formats, quality
 from export.quality import Quality
-from faceoff import cli, evaluation, golden, manifest, presets, servables
+from faceoff import cli, evaluation, golden, images, manifest, presets, servables
 from faceoff.errors import FaceoffError, unknown
 from faceoff.evaluation import EvaluationSet
 from faceoff.golden import Golden
@@ -98,7 +98,7 @@ def verify(args: argparse.Namespace, load: Load, verifier: str) -> dict[str, Any
         raise unknown("artifact", args.artifact, list(found), "--artifact")
     servable = found[args.artifact]
     command = f"make export MODEL={args.model} VERSION={args.version}"
-    manifest.check_files(directory, record, command=command, only=(servable.path, "lengths"))
+    manifest.check_files(directory, record, command=command, only=(servable.path, "lengths", "images"))
     python = formats.BY_NAME[servable.name].interpreter()
     interpreter = f".venv-formats/{python.parent.parent.name}/bin/python" if python else "python"
     reproduce = f"{interpreter} -m {verifier} --model {args.model} --version {args.version} --artifact {servable.name}"
@@ -118,7 +118,8 @@ def verify(args: argparse.Namespace, load: Load, verifier: str) -> dict[str, Any
     except FaceoffError as error:
         raise check.refuse(str(error)) from error
     check.load_s = time.perf_counter() - begin
-    return run(check, predict, other_lengths(directory, trained))
+    pictures = images.read(directory, trained.signature) if images.decoded_by(servable.format) else {}
+    return run(check, predict, other_lengths(directory, trained), pictures)
 
 
 def tolerance(preset: presets.ExportPreset, trained: Trained, precision: str, kind: str) -> float:
@@ -135,14 +136,14 @@ def other_lengths(directory: Path, trained: Trained) -> list[Golden]:
     return [golden.read(folder, trained.signature) for folder in folders]
 
 
-def run(check: Check, predict: Predict, lengths: list[Golden]) -> dict[str, Any]:
-    """Compare every golden row at every batch size, then the rows of other lengths, then judge the answers to the test set.
+def run(check: Check, predict: Predict, lengths: list[Golden], pictures: Mapping[str, Golden] | None = None) -> dict[str, Any]:
+    """Compare every golden row at every batch size, then the rows of other lengths, then golden images by their encoding.
 
-    Returns the record of a verified artifact. Raises RefusedError.
+    Then judge the answers to the test set. Returns the record of a verified artifact. Raises RefusedError.
     """
-    for batch_size, length, parts in _plan(check.trained.golden, lengths):
+    for batch_size, kind, parts in _plan(check.trained.golden, lengths, pictures or {}):
         absolute = relative = 0.0
-        where = f"batch of {batch_size}" + (f", length {length}" if length else "")
+        where = ", ".join([f"batch of {batch_size}", *(f"{name} {value}" for name, value in kind.items() if value)])
         for rows in parts:
             try:
                 answer = predict(rows.inputs)
@@ -156,7 +157,7 @@ def run(check: Check, predict: Predict, lengths: list[Golden]) -> dict[str, Any]
         check.checks.append(
             {
                 "batch_size": batch_size,
-                "length": length,
+                **kind,
                 "max_abs_difference": absolute if finite else None,
                 "max_rel_difference": relative if finite else None,
             }
@@ -170,13 +171,22 @@ def run(check: Check, predict: Predict, lengths: list[Golden]) -> dict[str, Any]
     return check.record(None)
 
 
-def _plan(expected: Golden, lengths: list[Golden]) -> Iterator[tuple[int, int | None, Iterator[Golden]]]:
-    """(rows a call, their length when it is not the data set's, the calls)."""
+def _plan(
+    expected: Golden, lengths: list[Golden], pictures: Mapping[str, Golden]
+) -> Iterator[tuple[int, dict[str, Any], Iterator[Golden]]]:
+    """(rows a call, their length where it is not the data set's and their encoding where they are images, the calls)."""
+
+    def calls(rows: Golden, batch_size: int) -> Iterator[Golden]:
+        return (rows.rows(start, batch_size) for start in range(0, rows.num_rows, batch_size))
+
     for batch_size in golden.BATCH_SIZES:
-        yield batch_size, None, (expected.rows(start, batch_size) for start in range(0, expected.num_rows, batch_size))
+        yield batch_size, {"length": None, "encoding": None}, calls(expected, batch_size)
     for rows in lengths:
         length = next(iter(rows.inputs.values())).shape[1]
-        yield rows.num_rows, length, iter([rows])
+        yield rows.num_rows, {"length": length, "encoding": None}, iter([rows])
+    for encoding, rows in pictures.items():
+        for batch_size in golden.BATCH_SIZES:
+            yield batch_size, {"length": None, "encoding": encoding}, calls(rows, batch_size)
 
 
 def compare_inputs(found: dict[str, Any], trained: Trained, describe: Callable[[TensorSpec], Any]) -> None:

@@ -11,8 +11,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from export import formats, verify
+from export import formats, reference_torch, verify
 from faceoff import cli, manifest, presets, processes, progress, servables
+from faceoff.servables import Trained
 from faceoff.store import Store, replacing_directory
 
 ALWAYS = {"PYTHONHASHSEED": "0"}  # converters write sets in the order of their hashes
@@ -28,10 +29,7 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     weights = trained.manifest.config["weights"]
     progress.say(f"export: {args.model} version {args.version}, {len(rows)} formats, weights trained by {weights}")
     with replacing_directory(final) as directory:
-        if any(spec.dynamic for spec in trained.signature.inputs):
-            roots = ("--artifacts", str(store.artifacts), "--results", str(store.results))
-            processes.run_stage("export.reference_torch", "--model", args.model, "--out", str(directory), *roots)
-        artifacts = write(store, args.model, args.version, rows, directory)
+        artifacts = write(store, trained, args.version, rows, directory)
         manifest.write(
             directory,
             stage="export",
@@ -43,8 +41,12 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     return {"directory": str(final), **verify.run(store, args.model, args.version)}
 
 
-def write(store: Store, model: str, version: int, rows: list[formats.Format], directory: Path) -> list[dict[str, Any]]:
-    """Write the rows into `directory`, each framework's in its own process, side by side; returns a record for each row."""
+def write(store: Store, trained: Trained, version: int, rows: list[formats.Format], directory: Path) -> list[dict[str, Any]]:
+    """Write the rows into `directory`, each framework's in its own process, side by side; returns a record for each row.
+
+    What the rows are held to beside training's golden rows is written too (export.reference_torch).
+    """
+    model = trained.manifest.model
     roots = ("--model", model, "--artifacts", str(store.artifacts), "--results", str(store.results))
     records: dict[str, dict[str, Any]] = {}
     groups: dict[tuple[str, str], list[str]] = {}
@@ -62,8 +64,11 @@ def write(store: Store, model: str, version: int, rows: list[formats.Format], di
         )
         for (writer, environment), names in groups.items()
     ]
+    num_writers = len(running)
+    if reference_torch.needed(trained):
+        running.append(processes.start_stage("export.reference_torch", "--out", str(directory), *roots))
     try:
-        done = [stage.wait() for stage in running]
+        done = [stage.wait() for stage in running][:num_writers]
     finally:
         for stage in running:
             if stage.process.poll() is None:
@@ -72,8 +77,8 @@ def write(store: Store, model: str, version: int, rows: list[formats.Format], di
     for record in records.values():
         if record["status"] == "exported" and record["format"].startswith("saved_model"):
             # What TensorFlow Serving replays at every load. A process, since export may not import serving.
-            folder = str(directory / record["file"])
-            processes.run_stage("serving.tfserving.warmup", *roots, "--version", str(version), "--saved-model", folder)
+            folders = ("--saved-model", str(directory / record["file"]), "--images", str(directory))
+            processes.run_stage("serving.tfserving.warmup", *roots, "--version", str(version), *folders)
     return [records[row.name] for row in rows]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export import archive, onnx_precision, reproducible, writing
-from faceoff import cli, servables
+from faceoff import cli, images, servables
 from faceoff.servables import Trained
 
 
@@ -115,7 +115,10 @@ def _write_saved_model(model: Any, trained: Trained, path: Path, *, jit_compile:
     function, specs = _endpoint(model, trained)
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint(trained.signature.name, tf.function(function, input_signature=specs, jit_compile=jit_compile))
+    network = tf.function(function, input_signature=specs, jit_compile=jit_compile)
+    archive.add_endpoint(trained.signature.name, network)
+    if encoded := images.variant(trained.signature):
+        archive.add_endpoint(encoded.name, _image_endpoint(network, trained))
     archive.write_out(str(path), verbose=False)
     # The one thing in a SavedModel that is drawn at random: an identity for telemetry.
     fingerprint = path / "fingerprint.pb"
@@ -139,6 +142,21 @@ def _endpoint(model: Any, trained: Trained) -> tuple[Any, list[Any]]:
     parameters = [inspect.Parameter(spec.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for spec in inputs]
     endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return endpoint, [tf.TensorSpec([None, *spec.dynamic_shape], spec.dtype, name=spec.name) for spec in inputs]
+
+
+def _image_endpoint(network: Any, trained: Trained) -> Any:
+    """The same network of encoded images: decoding and resizing are in front of it."""
+    import tensorflow as tf
+
+    from export import images_tf
+
+    shape = trained.signature.inputs[0].shape
+
+    def endpoint(image_bytes: Any) -> dict[str, Any]:
+        outputs: dict[str, Any] = network(images_tf.pixels(image_bytes, shape))
+        return outputs
+
+    return tf.function(endpoint, input_signature=[tf.TensorSpec([None], tf.string, name=images.INPUT)])
 
 
 def main(argv: list[str] | None = None) -> int:

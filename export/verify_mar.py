@@ -21,6 +21,7 @@ import numpy as np
 
 from export import check
 from export.check import Predict
+from faceoff import images
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from faceoff.signature import Arrays
@@ -40,12 +41,19 @@ def load(path: Path, trained: Trained) -> tuple[str, Predict]:
     signature = trained.signature
 
     def predict(inputs: Arrays) -> Arrays:
+        if images.INPUT in inputs:
+            return read(call({f"image_{n}": data for n, data in enumerate(inputs[images.INPUT])}), len(inputs[images.INPUT]))
         stated = all(inputs[spec.name].shape[1:] == spec.shape for spec in signature.inputs)
         if not stated:  # raw bytes mean the stated length; JSON says its own
             return _json(inputs)
         body = b"".join(np.ascontiguousarray(inputs[s.name], dtype=s.wire_dtype).tobytes() for s in signature.inputs)
-        answer = handler.handle([{"body": body}], context)[0]
-        rows, start, found = len(next(iter(inputs.values()))), 0, {}
+        return read(call({"body": body}), len(next(iter(inputs.values()))))
+
+    def call(request: dict[str, Any]) -> Any:
+        return handler.handle([request], context)[0]
+
+    def read(answer: Any, rows: int) -> Arrays:
+        start, found = 0, {}
         for spec in signature.outputs:
             count = rows * int(np.prod(spec.shape))
             try:
@@ -59,7 +67,7 @@ def load(path: Path, trained: Trained) -> tuple[str, Predict]:
     def _json(inputs: Arrays) -> Arrays:
         names = [spec.name for spec in signature.inputs]
         rows = [{name: inputs[name][i].tolist() for name in names} for i in range(len(inputs[names[0]]))]
-        document = json.loads(handler.handle([{"body": {"instances": rows}}], context)[0])
+        document = json.loads(call({"body": {"instances": rows}}))
         if "predictions" not in document:
             raise FaceoffError(document["error"])
         answers = document["predictions"]

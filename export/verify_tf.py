@@ -9,7 +9,7 @@ from pathlib import Path
 
 from export import check
 from export.check import Predict
-from faceoff import cli
+from faceoff import cli, images
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from faceoff.signature import Arrays
@@ -31,7 +31,8 @@ def load(path: Path, trained: Trained) -> tuple[str, Predict]:
 
     def predict(inputs: Arrays) -> Arrays:
         # `loaded` is named here because the function does not keep the model's variables alive.
-        outputs = loaded.signatures[trained.signature.name](**{name: tf.constant(rows) for name, rows in inputs.items()})
+        called = loaded.signatures[images.SIGNATURE_NAME if images.INPUT in inputs else trained.signature.name]
+        outputs = called(**{name: tf.constant(rows) for name, rows in inputs.items()})
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     return f"TensorFlow {tf.__version__}", predict

@@ -38,7 +38,7 @@ class Endpoint:
     management_url: str | None = None  # where a server that has such an API tells of its settings
 
 
-def nowhere(server: str, model: str, version: int) -> Endpoint:
+def nowhere(server: str, model: str, version: int, artifact_format: str = "") -> Endpoint:
     """An endpoint of a kind of server that is encoded for and never called."""
     return Endpoint(
         server=server,
@@ -49,7 +49,7 @@ def nowhere(server: str, model: str, version: int) -> Endpoint:
         metrics_url=None,
         device="cpu",
         settings={},
-        artifact_format="",
+        artifact_format=artifact_format,
         precision="",
         tolerance=0.0,
         implementation="",

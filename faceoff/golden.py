@@ -75,7 +75,7 @@ def write(directory: Path, golden: Golden) -> None:
 
 def read(directory: Path, signature: Signature) -> Golden:
     """Read what `write` wrote. Raises CorruptError when it does not fit the signature."""
-    golden = Golden(inputs=_load(directory / "inputs.npz"), outputs=_load(directory / "outputs.npz"))
+    golden = Golden(inputs=load(directory / "inputs.npz"), outputs=load(directory / "outputs.npz"))
     try:
         signature.check_inputs(golden.inputs)
         for spec in signature.outputs:
@@ -85,9 +85,10 @@ def read(directory: Path, signature: Signature) -> Golden:
     return golden
 
 
-def _load(path: Path) -> Arrays:
+def load(path: Path, command: str = "make train") -> Arrays:
+    """The arrays of one file. Raises CorruptError that names the `command` which writes it."""
     try:
         with np.load(path) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError) as error:
-        raise CorruptError(f"cannot read {path}: {error}; run again: make train") from error
+        raise CorruptError(f"cannot read {path}: {error}; run again: {command}") from error

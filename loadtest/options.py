@@ -83,7 +83,12 @@ def add_to(parser: Any, *, locust: bool = False) -> None:
     add("version", int, None, "version of the export (default: what is deployed)")
     add("servers", str, "", "comma list, e.g. torchserve,tfserving (default: every deployed one)")
     add("protocols", str, "", "comma list of rest, grpc (default: both)")
-    add("encodings", str, "", "comma list of json, b64, raw, npy, tensor, float_val (default: json over rest, tensor over grpc)")
+    add(
+        "encodings",
+        str,
+        "",
+        "comma list of json, b64, raw, npy, tensor, float_val, png, jpeg (default: json over rest, tensor over grpc)",
+    )
     add("rows", int, None, "rows in one request (default: 1; 8 in multi_stream, 32 in offline)")
     text = (
         "comma list of closed, server, single_stream, multi_stream, offline, constant, step, ramp, burst, trace, soak, max_qps,"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from faceoff import cli, cores, endpoints, golden, manifest, presets
+from faceoff import cli, cores, endpoints, golden, images, manifest, presets
 from faceoff.cores import CoreSplit
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError, unknown
@@ -156,6 +156,8 @@ def _deployed(options: Options, chosen: tuple[str, ...]) -> tuple[tuple[Target, 
     trained = manifest.read(store.model_dir(options.model), stage="train", command=f"make train MODEL={options.model}")
     signature = Signature.from_dict(trained.config["signature"])
     expected = golden.read(store.model_dir(options.model) / "golden", signature)
+    version = deployed[0].version
+    pictures = images.read(store.export_dir(options.model, version), signature) if _of_images(encodings) else {}
     found: list[Target] = []
     refused: list[tuple[bool, UsageError]] = []  # whether another server takes that encoding over that protocol
     for endpoint in deployed:
@@ -166,7 +168,7 @@ def _deployed(options: Options, chosen: tuple[str, ...]) -> tuple[tuple[Target, 
                         targets.deployed(
                             endpoint,
                             signature,
-                            expected,
+                            pictures[encoding].rows(0, images.NUM_OF_MODEL_SIZE) if encoding in pictures else expected,
                             protocol=protocol,
                             encoding=encoding,
                             num_rows=num_rows,
@@ -182,6 +184,10 @@ def _deployed(options: Options, chosen: tuple[str, ...]) -> tuple[tuple[Target, 
     if not found:
         raise said[0] if said else refused[0][1]
     return tuple(found), tuple(str(why) for why in said)
+
+
+def _of_images(encodings: tuple[str, ...] | None) -> bool:
+    return any(encoding in images.ENCODINGS for encoding in encodings or ())
 
 
 def _by_rows(options: Options, chosen: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:

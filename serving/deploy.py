@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from faceoff import cli, devices, endpoints, evaluation, manifest, presets, progress, servables
+from faceoff import cli, devices, endpoints, evaluation, images, manifest, presets, progress, servables
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
 from faceoff.presets import ModelPreset
@@ -190,7 +190,10 @@ def _prove(store: Store, found: list[Endpoint], chosen: list[ModelPreset], train
     for preset in chosen:
         of_model = [endpoint for endpoint in found if endpoint.model == preset.name]
         about = trained[preset.name]
-        checks += parity.check(of_model, about.signature, about.golden)
+        for version in sorted({endpoint.version for endpoint in of_model}):
+            of_version = [endpoint for endpoint in of_model if endpoint.version == version]
+            pictures = images.read(store.export_dir(preset.name, version), about.signature)
+            checks += parity.check(of_version, about.signature, about.golden, pictures)
         test_sets += parity.check_test_set(of_model, about.signature, evaluation.read(about), presets.export().min_accuracy_ratio)
     record = {"checks": checks, "test_sets": test_sets, "num_rows": trained[chosen[0].name].golden.num_rows}
     write_atomic(store.deploy_dir / "parity.json", json.dumps(record, indent=2) + "\n")

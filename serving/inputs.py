@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from faceoff.errors import UsageError
+from faceoff.images import WHITE
 from faceoff.signature import Arrays, Signature, TensorSpec
 
 STDIN = "-"
@@ -131,7 +132,7 @@ def _image(data: bytes, signature: Signature) -> dict[str, Any]:
     if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
         raise UsageError(f"the model takes rows of {spec.shape}, not images")
     with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image.convert("L" if spec.shape[2] == 1 else "RGB"), dtype=np.float32) / 255.0
+        pixels = np.asarray(image.convert("L" if spec.shape[2] == 1 else "RGB"), dtype=np.float32) / np.float32(WHITE)
     return {spec.name: pixels.reshape((*pixels.shape[:2], spec.shape[2]))}
 
 

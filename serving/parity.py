@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from faceoff import golden, progress
+from faceoff import golden, images, progress
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.evaluation import EvaluationSet
 from faceoff.golden import Golden
 from faceoff.signature import Arrays, Signature
 from serving.client import AsyncClient, Client, RequestError
+from serving.protocols import PROTOCOLS
 
 CONNECTIONS = 8
 NUM_CONCURRENT = 48  # requests, up to CONNECTIONS of them on the way
@@ -31,35 +32,41 @@ ROWS = (1, 2, 3)  # of one concurrent request, in turn: batches of unequal parts
 def encodings(endpoint: Endpoint, signature: Signature) -> list[tuple[str, str]]:
     """(protocol, encoding) pairs that the endpoint's server takes for this model; a .npy holds one array."""
     common = [("rest", "json"), ("grpc", "tensor")]
+    if images.variant(signature) and images.decoded_by(endpoint.artifact_format):
+        common += [(protocol, encoding) for encoding in images.ENCODINGS for protocol in PROTOCOLS]
     if endpoint.server != "torchserve":
         return common
     single = len(signature.inputs) == len(signature.outputs) == 1
     return [*common, ("rest", "raw"), *([("rest", "npy")] if single else [])]
 
 
-def check(found: list[Endpoint], signature: Signature, expected: Golden) -> list[dict[str, Any]]:
+def check(
+    found: list[Endpoint], signature: Signature, expected: Golden, pictures: Mapping[str, Golden] | None = None
+) -> list[dict[str, Any]]:
     """Golden rows one request after the other and many at once. Returns one record a combination.
 
-    Raises FaceoffError for the first wrong answer: one beyond its endpoint's tolerance.
+    `pictures` are golden images by their encoding, of a model that takes them. Raises FaceoffError for the first wrong
+    answer: one beyond its endpoint's tolerance.
     """
     records = []
     for endpoint in found:
         tolerance = endpoint.tolerance
         for protocol, encoding in encodings(endpoint, signature):
+            rows = (pictures or {}).get(encoding, expected)
             with Client(endpoint, signature, protocol=protocol, encoding=encoding) as client:
                 for batch_size in golden.BATCH_SIZES:
-                    starts = range(0, expected.num_rows, batch_size)
-                    largest = max(_answer(client, expected.rows(start, batch_size), start, tolerance)[0] for start in starts)
+                    starts = range(0, rows.num_rows, batch_size)
+                    largest = max(_answer(client, rows.rows(start, batch_size), start, tolerance)[0] for start in starts)
                     records.append(_record(client, tolerance, largest, batch_size=batch_size, concurrent=1))
-                largest = asyncio.run(_all_at_once(client, expected, tolerance))
+                largest = asyncio.run(_all_at_once(client, rows, tolerance))
                 records.append(_record(client, tolerance, largest, batch_size=max(ROWS), concurrent=CONNECTIONS))
     columns = ["server", "model", "precision", "protocol", "encoding", "rows a request", "at once"]
     columns += ["max |difference|", "tolerance"]
-    rows = []
+    lines = []
     for r in records:
         request = [r["protocol"], r["encoding"], r["batch_size"], r["concurrent"]]
-        rows.append([*_who(r), *request, f"{r['max_abs_difference']:.2g}", f"{r['tolerance']:.2g}"])
-    progress.table("Parity on the wire", columns, rows)
+        lines.append([*_who(r), *request, f"{r['max_abs_difference']:.2g}", f"{r['tolerance']:.2g}"])
+    progress.table("Parity on the wire", columns, lines)
     return records
 
 

@@ -3,14 +3,18 @@
 | server API            | protocol | encoding          | request                                    | answer                  |
 |-----------------------|----------|-------------------|--------------------------------------------|-------------------------|
 | both                  | rest     | json              | `{"instances": [...]}`, byte-identical     | `{"predictions": [...]}`|
+| both                  | rest     | png, jpeg         | the same of `{"b64": image}`, by signature | `{"predictions": [...]}`|
 | torchserve            | rest     | b64               | `{"instances": [{"b64": raw of a row}]}`   | `{"predictions": [...]}`|
 | torchserve            | rest     | raw               | little-endian bytes of every input         | the same of the outputs |
 | torchserve            | rest     | npy               | .npy of the one input                      | .npy                    |
 | torchserve            | grpc     | tensor            | PredictionsRequest.input["data"] = raw     | prediction = raw        |
+| torchserve            | grpc     | png, jpeg         | PredictionsRequest.input["image_0"], …     | prediction = raw        |
 | tfserving (any)       | grpc     | tensor            | PredictRequest with `tensor_content`       | PredictResponse         |
 | tfserving (any)       | grpc     | float_val         | PredictRequest with typed lists            | PredictResponse         |
+| tfserving (any)       | grpc     | png, jpeg         | PredictRequest with `string_val`           | PredictResponse         |
 
-In TF Serving's JSON `{"b64": ...}` is the value of a string tensor, so a model of numbers has no base64 there.
+In TF Serving's JSON `{"b64": ...}` is the value of a string tensor, so a model of numbers has no base64 there. Encoded images
+go to a signature of their own (faceoff/images.py), whose rows are the bytes of an image each.
 
 Versions are always named, so that neither server looks one up. Decoding is strict: what is not the
 signature's outputs raises DecodeError. No transport here; bytes in, bytes out.
@@ -28,6 +32,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from faceoff import images
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError, unknown
 from faceoff.signature import Arrays, Signature, TensorSpec
@@ -123,6 +128,17 @@ class Base64Rest(JsonRest):
         return orjson.dumps({"instances": [{"b64": base64.b64encode(row.tobytes()).decode()} for row in rows]})
 
 
+class ImageRest(JsonRest):
+    """JSON whose rows are `{"b64": ...}`, a PNG or JPEG each; the signature's name tells both servers."""
+
+    def encode(self, inputs: Arrays) -> bytes:
+        """Standard base64 with padding."""
+        import orjson
+
+        rows = [{"b64": base64.b64encode(image).decode()} for image in inputs[self.signature.inputs[0].name]]
+        return orjson.dumps({"signature_name": self.signature.name, "instances": rows})
+
+
 class RawRest(Codec):
     """Bytes only, in the signature's order, each tensor with all its rows (TorchServe). They mean the stated shapes."""
 
@@ -179,9 +195,12 @@ class TorchServeGrpc(RawRest):
         from serving.torchserve.stubs import inference_pb2
 
         request = inference_pb2().PredictionsRequest(
-            model_name=self.model, model_version=str(self.version), input={"data": super().encode(inputs)}
+            model_name=self.model, model_version=str(self.version), input=self._parts(inputs)
         )
         return bytes(request.SerializeToString())
+
+    def _parts(self, inputs: Arrays) -> dict[str, bytes]:
+        return {"data": super().encode(inputs)}
 
     def decode(self, body: bytes, num_rows: int) -> Arrays:
         """The raw bytes in a PredictionResponse."""
@@ -193,7 +212,19 @@ class TorchServeGrpc(RawRest):
             prediction = inference_pb2().PredictionResponse.FromString(body).prediction
         except ProtobufError as error:
             raise DecodeError(f"not a PredictionResponse: {error}") from error
-        return super().decode(prediction, num_rows)
+        try:
+            return super().decode(prediction, num_rows)
+        except DecodeError as error:
+            if prediction.startswith(b'{"error": '):  # TorchServe's gRPC has no status for one request of a batch
+                raise DecodeError(f"a refusal: {prediction.decode(errors='replace')}") from error
+            raise
+
+
+class TorchServeImageGrpc(TorchServeGrpc):
+    """TorchServe's `input` map with an encoded image under "image_0", "image_1" …"""
+
+    def _parts(self, inputs: Arrays) -> dict[str, bytes]:
+        return {f"image_{number}": data for number, data in enumerate(inputs[self.signature.inputs[0].name])}
 
 
 class TfServingGrpc(Codec):
@@ -257,14 +288,26 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], num_rows: int) -> Non
 
 
 class TfServingTypedGrpc(TfServingGrpc):
-    """PredictRequest with the values in the tensor's typed list (`float_val` of a float), as clients without numpy write them."""
+    """PredictRequest with the values in the tensor's typed list: `float_val` of a float, `string_val` of bytes."""
 
     def _fill(self, tensor: Any, array: np.ndarray, dtype: str) -> None:
         getattr(tensor, _TF_FIELDS[dtype]).extend(array.ravel().tolist())
 
 
-_TF_DTYPES = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "int32": "DT_INT32", "int64": "DT_INT64"}
-_TF_FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val"}
+_TF_DTYPES = {
+    "float32": "DT_FLOAT",
+    "float64": "DT_DOUBLE",
+    "int32": "DT_INT32",
+    "int64": "DT_INT64",
+    "object": "DT_STRING",
+}
+_TF_FIELDS = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "int32": "int_val",
+    "int64": "int64_val",
+    "object": "string_val",
+}
 
 
 _TORCHSERVE: dict[tuple[str, str], type[Codec]] = {
@@ -273,11 +316,15 @@ _TORCHSERVE: dict[tuple[str, str], type[Codec]] = {
     ("rest", "raw"): RawRest,
     ("rest", "npy"): NpyRest,
     ("grpc", "tensor"): TorchServeGrpc,
+    **dict.fromkeys((("rest", encoding) for encoding in images.ENCODINGS), ImageRest),
+    **dict.fromkeys((("grpc", encoding) for encoding in images.ENCODINGS), TorchServeImageGrpc),
 }
 _TFSERVING: dict[tuple[str, str], type[Codec]] = {
     ("rest", "json"): JsonRest,
     ("grpc", "tensor"): TfServingGrpc,
     ("grpc", "float_val"): TfServingTypedGrpc,
+    **dict.fromkeys((("rest", encoding) for encoding in images.ENCODINGS), ImageRest),
+    **dict.fromkeys((("grpc", encoding) for encoding in images.ENCODINGS), TfServingTypedGrpc),
 }
 _NOT_IN_TFSERVING = {"b64": ' (in its JSON {"b64": ...} is a string tensor, and this model takes numbers)'}
 ENCODINGS = tuple(dict.fromkeys(encoding for _, encoding in (*_TORCHSERVE, *_TFSERVING)))
@@ -290,7 +337,10 @@ def spoken(protocol: str, encoding: str) -> bool:
 
 
 def codec(endpoint: Endpoint, signature: Signature, protocol: str, encoding: str | None = None) -> Codec:
-    """The codec for `endpoint`; `encoding` defaults to the one both servers speak. Raises UsageError."""
+    """The codec for `endpoint`; `encoding` defaults to the one both servers speak. Raises UsageError.
+
+    `signature` is the model's; the codec of encoded images has the variant of it that takes them.
+    """
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, list(PROTOCOLS), "PROTOCOLS")
     encoding = encoding or DEFAULT_ENCODING[protocol]
@@ -301,8 +351,21 @@ def codec(endpoint: Endpoint, signature: Signature, protocol: str, encoding: str
         known = [e for p, e in kinds if p == protocol]
         why = "" if torchserve else _NOT_IN_TFSERVING.get(encoding, "")
         raise UsageError(f"{endpoint.server} takes no encoding {encoding!r} over {protocol}{why}: expected one of {known}")
+    if encoding in images.ENCODINGS:
+        signature = _of_images(endpoint, signature, encoding)
     route = _route(endpoint, protocol, encoding, torchserve=torchserve)
     return kind(route=route, encoding=encoding, signature=signature, model=endpoint.model, version=endpoint.version)
+
+
+def _of_images(endpoint: Endpoint, signature: Signature, encoding: str) -> Signature:
+    found = images.variant(signature)
+    if found is None:
+        names = [spec.name for spec in signature.inputs]
+        raise UsageError(f"{endpoint.model!r} takes no encoding {encoding!r}: its inputs are {names}, expected one of images")
+    if not images.decoded_by(endpoint.artifact_format):
+        form = endpoint.artifact_format
+        raise UsageError(f"{endpoint.server} takes no encoding {encoding!r}: it serves {form!r}, which decodes no images")
+    return found
 
 
 def _route(endpoint: Endpoint, protocol: str, encoding: str, *, torchserve: bool) -> Route:
@@ -314,5 +377,5 @@ def _route(endpoint: Endpoint, protocol: str, encoding: str, *, torchserve: bool
             from serving.tfs_stubs import PREDICT as method
         return Route(protocol="grpc", target=endpoint.grpc_target, path=method)
     path = f"/predictions/{model}/{version}" if torchserve else f"/v1/models/{model}/versions/{version}:predict"
-    content_type = "application/json" if encoding in ("json", "b64") else "application/octet-stream"
+    content_type = "application/octet-stream" if encoding in ("raw", "npy") else "application/json"
     return Route(protocol="rest", target=urlsplit(endpoint.rest_url).netloc, path=path, content_type=content_type)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from faceoff.errors import CorruptError, UsageError
+from faceoff.images import WHITE
 from faceoff.presets import ModelPreset
 from training.datasets import Dataset, Rows
 
@@ -209,7 +210,7 @@ def _cifar(source: Source, parts: dict[str, list[str]], *, labels: str, meta: tu
 
 def _images(source: Source, train: Any, test: Any, class_names: tuple[str, ...]) -> Dataset:
     rows = [
-        Rows(inputs=(images.astype(np.float32) / np.float32(255),), targets=labels.astype(np.int64))
+        Rows(inputs=(images.astype(np.float32) / np.float32(WHITE),), targets=labels.astype(np.int64))
         for images, labels in (train, test)
     ]
     return Dataset(name=source.name, source=source.citation, train=rows[0], test=rows[1], class_names=class_names)

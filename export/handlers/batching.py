@@ -20,7 +20,7 @@ class BatchingHandler:
 
     def __init__(self):
         self.initialized = False
-        self.inputs = self.outputs = self.run = None
+        self.inputs = self.outputs = self.run = self.decoder = None
 
     def load(self, folder, servable, gpu):
         """A function from a list of arrays, in the signature's order, to one. `gpu` is a CUDA index or None."""
@@ -31,6 +31,10 @@ class BatchingHandler:
         folder = Path(context.system_properties["model_dir"])
         servable = json.loads((folder / "servable.json").read_text(encoding="utf-8"))
         self.inputs, self.outputs = servable["signature"]["inputs"], servable["signature"]["outputs"]
+        if servable.get("image"):
+            import images  # Pillow is there for models that take images only
+
+            self.decoder = images.Decoder(self.inputs[0]["shape"], **servable["image"])
         self.run = self.load(folder, servable, context.system_properties.get("gpu_id"))
         self.infer({spec["name"]: np.zeros((1, *spec["shape"]), spec["dtype"]) for spec in self.inputs})
         self.initialized = True
@@ -40,7 +44,7 @@ class BatchingHandler:
         answers, groups = [None] * len(data), {}
         for index, row in enumerate(data):
             try:
-                kind, rows = wire.parse(row, self.inputs, self.outputs)
+                kind, rows = wire.parse(row, self.inputs, self.outputs, self.decoder)
             except wire.BadRequestError as error:
                 context.set_response_status(400, "Bad Request", index)
                 context.set_response_content_type(index, "application/json")

@@ -1,16 +1,20 @@
 """Bytes to rows and rows to bytes, inside a TorchServe worker. Packed into every .mar; imports nothing of ours.
 
-| request body                     | answer                         |
-|----------------------------------|--------------------------------|
-| {"instances": [...]}             | {"predictions": [...]}         |
-| {"instances": [{"b64": ...}]}    | {"predictions": [...]}         |
-| .npy (format 1 to 3, no pickle)  | .npy                           |
-| anything else: little-endian raw | little-endian raw              |
+| request body                                        | answer                 |
+|-----------------------------------------------------|------------------------|
+| {"instances": [...]}                                | {"predictions": [...]} |
+| {"instances": [{"b64": ...}]}                       | {"predictions": [...]} |
+| the same with "signature_name": "serving_image"     | {"predictions": [...]} |
+| a PNG or a JPEG                                     | {"predictions": [...]} |
+| parts image_0, image_1, … (the map of a gRPC call)  | little-endian raw      |
+| .npy (format 1 to 3, no pickle)                     | .npy                   |
+| anything else: little-endian raw                    | little-endian raw      |
 
 Several inputs or outputs: in JSON a row is an object of them by name; raw, one comes after the other in the signature's
-order, each with all its rows; .npy takes one of each; `b64` is the raw bytes of a row of the only input. `inputs` and `outputs`
-are the signature's: name, dtype, shape of a row and `dynamic`, the axes of a row whose size may differ (raw bytes do not say
-it, so there it may not).
+order, each with all its rows; .npy takes one of each; `b64` is the raw bytes of a row of the only input, or an encoded image
+where that signature is named. `inputs` and `outputs` are the signature's: name, dtype, shape of a row and `dynamic`, the axes
+of a row whose size may differ (raw bytes do not say it, so there it may not). `decoder` is images.Decoder of a model that takes
+images.
 """
 
 import base64
@@ -25,12 +29,14 @@ class BadRequestError(ValueError):
     """One request that cannot be answered; its neighbours in the batch can."""
 
 
-def parse(row, inputs, outputs):
+def parse(row, inputs, outputs, decoder=None):
     """One request of TorchServe's batch to (kind, {name: array (rows, *shape)}). Raises BadRequestError.
 
     TorchServe gives the body under "data" (gRPC, multipart) or "body" (REST), decoded already where the
     content type says JSON.
     """
+    if decoder and "image_0" in row:
+        return "raw", _from_images([row[name] for name in _image_names(row)], inputs, decoder)
     body = row.get("data")
     body = row.get("body") if body is None else body
     if body is None or (isinstance(body, (bytes, bytearray, str, memoryview)) and len(body) == 0):
@@ -38,14 +44,16 @@ def parse(row, inputs, outputs):
     if isinstance(body, str):
         body = body.encode()
     if isinstance(body, (dict, list)):
-        return "json", _from_document(body, inputs)
+        return "json", _from_document(body, inputs, decoder)
     body = bytes(body)
+    if decoder and decoder.begins(body):
+        return "json", _from_images([body], inputs, decoder)
     if body.startswith(b"\x93NUMPY"):
         if len(inputs) != 1 or len(outputs) != 1:
             raise BadRequestError(f"a .npy holds one array, the model has {_names(inputs + outputs)}: send raw bytes or JSON")
         return "npy", {inputs[0]["name"]: _check(_from_npy(body), inputs[0])}
     if body.lstrip()[:1] in (b"{", b"[") and _is_json(body):
-        return "json", _from_document(json.loads(body), inputs)
+        return "json", _from_document(json.loads(body), inputs, decoder)
     return "raw", _from_raw(body, inputs)
 
 
@@ -78,12 +86,16 @@ def _is_json(body):
     return True
 
 
-def _from_document(document, specs):
+def _from_document(document, specs, decoder):
     if not isinstance(document, dict) or "instances" not in document:
         raise BadRequestError('expected a JSON object with "instances"')
     instances = document["instances"]
     if not isinstance(instances, list) or not instances:
         raise BadRequestError('"instances" must be a list of at least one row')
+    if decoder and document.get("signature_name") == decoder.signature_name:
+        if not all(isinstance(row, dict) and list(row) == ["b64"] for row in instances):
+            raise BadRequestError('rows of images are {"b64": ...}, PNG or JPEG in base64')
+        return _from_images(_decoded([row["b64"] for row in instances]), specs, decoder)
     if len(specs) == 1 and all(isinstance(row, dict) and list(row) == ["b64"] for row in instances):
         return _from_base64([row["b64"] for row in instances], specs)
     if not isinstance(instances[0], dict):
@@ -96,11 +108,32 @@ def _from_document(document, specs):
     return {spec["name"]: _from_numbers([row[spec["name"]] for row in instances], spec) for spec in specs}
 
 
-def _from_base64(rows, specs):
+def _from_images(encoded, specs, decoder):
+    rows = []
+    for number, data in enumerate(encoded):
+        try:
+            rows.append(decoder.pixels(data))
+        except ValueError as error:
+            raise BadRequestError(f"row {number}: {error}") from None
+    return {specs[0]["name"]: np.stack(rows)}
+
+
+def _image_names(row):
+    names = [f"image_{number}" for number in range(sum(name.startswith("image_") for name in row))]
+    if any(name not in row for name in names):
+        raise BadRequestError(f"found the parts {sorted(row)}, expected image_0 to image_{len(names) - 1}")
+    return names
+
+
+def _decoded(rows):
     try:
-        parts = [base64.b64decode(row, validate=True) for row in rows]
+        return [base64.b64decode(row, validate=True) for row in rows]
     except (TypeError, ValueError):
         raise BadRequestError('{"b64": ...} is not base64') from None
+
+
+def _from_base64(rows, specs):
+    parts = _decoded(rows)
     if len({len(part) for part in parts}) > 1:
         raise BadRequestError('rows of {"b64": ...} have different sizes')
     found = _from_raw(b"".join(parts), specs)

@@ -37,7 +37,8 @@ def frozen_graph(session: Any, nodes: list[str]) -> Any:
 
 
 def _ops_like(graph: Any, parts: tuple[str, ...]) -> list[str]:
-    return sorted({node.op for node in _all_nodes(graph) if any(part in node.op for part in parts)})
+    found = {node.op for node in _all_nodes(graph) if any(part in node.op for part in parts)}
+    return sorted(op for op in found if not op.startswith("TensorList"))  # values, like TensorListStack: no resources
 
 
 def _all_nodes(graph: Any) -> Iterable[Any]:

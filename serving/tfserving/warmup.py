@@ -1,19 +1,20 @@
 """SavedModel warm-up: recorded requests that TensorFlow Serving (and the embedded server) replays at every load.
 
-`python -m serving.tfserving.warmup --saved-model DIR --model cnn --version 1` writes
+`python -m serving.tfserving.warmup --saved-model DIR --model cnn --version 1 --images EXPORT` writes
 DIR/assets.extra/tf_serving_warmup_requests: a TFRecord file of PredictionLog messages, one golden request at each batch
-size, so that a version is AVAILABLE only when it has run at those sizes. To be called on a SavedModel before its export's
-manifest is written. https://www.tensorflow.org/tfx/serving/saved_model_warmup
+size and one golden image in each encoding, so that a version is AVAILABLE only when it has run them. To be called on a
+SavedModel before its export's manifest is written. https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
 from __future__ import annotations
 
 import argparse
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from faceoff import cli, endpoints, servables
+from faceoff import cli, endpoints, images, servables
 from faceoff.errors import UsageError
 from faceoff.golden import Golden
 from faceoff.signature import Signature
@@ -24,16 +25,30 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 MAX_BYTES = 8 * 1024 * 1024  # of one request; it would be read at every load
 
 
-def write(saved_model: Path, *, model: str, version: int, signature: Signature, golden: Golden) -> int:
+def write(
+    saved_model: Path,
+    *,
+    model: str,
+    version: int,
+    signature: Signature,
+    golden: Golden,
+    pictures: Mapping[str, Golden] | None = None,
+) -> int:
     """Write the file; returns how many requests it holds."""
     from serving import tfs_stubs as tfs
 
-    coder = codec(endpoints.nowhere("tfserving", model, version), signature, "grpc")
-    records: list[bytes] = []
+    nowhere = endpoints.nowhere("tfserving", model, version, "saved_model")
+    coder = codec(nowhere, signature, "grpc")
+    bodies: list[bytes] = []
     for batch_size in BATCH_SIZES:
         body = coder.encode(golden.rows(0, batch_size).inputs)
-        if records and len(body) > MAX_BYTES:
+        if bodies and len(body) > MAX_BYTES:
             break
+        bodies.append(body)
+    for encoding, rows in (pictures or {}).items():
+        bodies.append(codec(nowhere, signature, "grpc", encoding).encode(rows.rows(0, 1).inputs))
+    records = []
+    for body in bodies:
         entry = tfs.prediction_log_pb2.PredictionLog()
         entry.predict_log.request.ParseFromString(body)
         # Whatever version the folder is given at serving time is the one that is warmed.
@@ -81,7 +96,14 @@ def warm(args: argparse.Namespace) -> dict[str, Any]:
     if not (args.saved_model / "saved_model.pb").is_file():
         raise UsageError(f"--saved-model {args.saved_model}: found no saved_model.pb, expected the folder of a SavedModel")
     trained = servables.read_trained(cli.store(args), args.model)
-    count = write(args.saved_model, model=args.model, version=args.version, signature=trained.signature, golden=trained.golden)
+    count = write(
+        args.saved_model,
+        model=args.model,
+        version=args.version,
+        signature=trained.signature,
+        golden=trained.golden,
+        pictures=images.read(args.images, trained.signature) if args.images else None,
+    )
     return {"file": str(args.saved_model / FILE), "requests": count}
 
 
@@ -91,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_model()
     parser.add_argument("--version", type=cli.positive_int, default=1, help="version of the servable (default: %(default)s)")
     parser.add_argument("--saved-model", type=Path, required=True, help="folder of one version, with saved_model.pb")
+    parser.add_argument("--images", type=Path, help="folder of an export that holds golden images (default: none)")
     parser.add_store()
     return cli.run(parser, warm, argv)
 

@@ -36,7 +36,10 @@ def test_four_artifacts_are_verified_at_four_batch_sizes(exported):
     assert sorted(artifacts) == ["tf-onnx", "tf-savedmodel", "torch-mar", "torch-onnx"]
     for item in artifacts.values():
         assert item["status"] == "verified"
-        assert [row["batch_size"] for row in item["checks"]] == [1, 2, 17, 64]
+        encodings = [None] if item["name"].endswith("onnx") else [None, "png", "jpeg"]
+        assert [(row["encoding"], row["batch_size"]) for row in item["checks"]] == [
+            (encoding, size) for encoding in encodings for size in (1, 2, 17, 64)
+        ]
         assert item["max_abs_difference"] <= item["tolerance"]
         assert item["reproduce"].startswith("python -m export.verify_")
 

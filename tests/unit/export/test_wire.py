@@ -142,3 +142,58 @@ def test_several_outputs_are_objects_or_one_after_the_other():
     answer = json.loads(wire.render("json", outputs))
     assert answer == {"predictions": [{"logits": [1.5], "count": [7]}, {"logits": [2.5], "count": [8]}]}
     assert wire.render("raw", outputs) == outputs["logits"].tobytes() + outputs["count"].tobytes()
+
+
+class FakeDecoder:
+    """Images of 2 x 2 whose bytes are `PNG` and a digit; what is read of a real one is tested in test_images.py."""
+
+    signature_name = "serving_image"
+
+    def begins(self, data):
+        return data.startswith(b"PNG")
+
+    def pixels(self, data):
+        if not data.startswith(b"PNG"):
+            raise ValueError("not an image")
+        return np.full((2, 2, 1), float(data[3:]), np.float32)
+
+
+def b64(*rows):
+    return [{"b64": base64.b64encode(row).decode()} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "values"),
+    [
+        ({"body": {"signature_name": "serving_image", "instances": b64(b"PNG1", b"PNG2")}}, "json", [1, 2]),
+        ({"data": b"PNG7"}, "json", [7]),
+        ({"image_1": b"PNG4", "image_0": b"PNG3"}, "raw", [3, 4]),
+        ({f"image_{n}": b"PNG%d" % n for n in reversed(range(12))}, "raw", list(range(12))),
+    ],
+)
+def test_encoded_images_are_rows_in_their_order(row, kind, values):
+    found, rows = wire.parse(row, INPUTS, OUTPUTS, FakeDecoder())
+    assert (found, rows["images"].dtype, rows["images"].shape[1:]) == (kind, np.float32, (2, 2, 1))
+    assert rows["images"][:, 0, 0, 0].tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"body": {"signature_name": "serving_image", "instances": b64(b"PNG1", b"GIF")}}, "row 1: not an image"),
+        ({"body": {"signature_name": "serving_image", "instances": [{"b64": "?"}]}}, "not base64"),
+        ({"body": {"signature_name": "serving_image", "instances": [[1.0]]}}, "rows of images are"),
+        ({"image_0": b"PNG1", "image_2": b"PNG2"}, "expected image_0 to image_1"),
+        ({"image_0": b"GIF"}, "row 0: not an image"),
+    ],
+)
+def test_a_bad_image_is_named(row, words):
+    with pytest.raises(wire.BadRequestError, match=words):
+        wire.parse(row, INPUTS, OUTPUTS, FakeDecoder())
+
+
+def test_a_model_without_images_takes_the_same_bytes_as_numbers():
+    row = {"body": {"signature_name": "serving_image", "instances": b64(ROWS[0].tobytes())}}
+    assert np.array_equal(wire.parse(row, INPUTS, OUTPUTS)[1]["images"], ROWS[:1])
+    with pytest.raises(wire.BadRequestError, match="not whole rows"):
+        wire.parse({"body": b"PNG7"}, INPUTS, OUTPUTS)

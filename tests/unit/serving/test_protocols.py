@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from faceoff import images
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
-from faceoff.signature import Signature, TensorSpec, image_classifier
+from faceoff.signature import Signature, TensorSpec, image_classifier, image_generator
 from serving.protocols import DecodeError, codec
 
 SIGNATURE = image_classifier((2, 2, 1), 3)
@@ -165,3 +166,49 @@ def test_an_encoding_a_server_does_not_take_is_a_mistake():
 def test_the_codec_does_not_depend_on_where_the_server_is():
     moved = dataclasses.replace(endpoint("torchserve"), rest_url="http://127.0.0.1:9")
     assert codec(moved, SIGNATURE, "rest").route.target == "127.0.0.1:9"
+
+
+def taking_images(server):
+    form = "mar-eager" if server == "torchserve" else "saved_model"
+    return dataclasses.replace(endpoint(server), artifact_format=form)
+
+
+IMAGES = {"image_bytes": images.rows([b"\x89PNG one", b"\xff\xd8 two"])}
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_both_servers_get_the_byte_identical_json_of_images(encoding):
+    found = [codec(taking_images(s), SIGNATURE, "rest", encoding) for s in ("torchserve", "tfserving", "tfserving-embedded")]
+    (body,) = {one.encode(IMAGES) for one in found}
+    document = json.loads(body)
+    assert document["signature_name"] == "serving_image"
+    assert [base64.b64decode(row["b64"]) for row in document["instances"]] == IMAGES["image_bytes"].tolist()
+    assert {one.route.content_type for one in found} == {"application/json"}
+    answer = json.dumps({"predictions": LOGITS.tolist()}).encode()
+    assert all(np.array_equal(one.decode(answer, 2)["logits"], LOGITS) for one in found)
+
+
+def test_images_over_grpc_are_a_string_tensor_or_parts_of_the_map():
+    from serving import tfs_stubs as tfs
+    from serving.torchserve.stubs import inference_pb2
+
+    grpc = codec(taking_images("tfserving"), SIGNATURE, "grpc", "png")
+    request = tfs.predict_pb2.PredictRequest.FromString(grpc.encode(IMAGES))
+    tensor = request.inputs["image_bytes"]
+    assert (request.model_spec.signature_name, tensor.dtype) == ("serving_image", tfs.types_pb2.DT_STRING)
+    assert [dim.size for dim in tensor.tensor_shape.dim] == [2]
+    assert list(tensor.string_val) == IMAGES["image_bytes"].tolist()
+    assert np.array_equal(grpc.decode(response(), 2)["logits"], LOGITS)
+    grpc = codec(taking_images("torchserve"), SIGNATURE, "grpc", "png")
+    parts = inference_pb2().PredictionsRequest.FromString(grpc.encode(IMAGES)).input
+    assert [parts["image_0"], parts["image_1"]] == IMAGES["image_bytes"].tolist()
+    refusal = inference_pb2().PredictionResponse(prediction=b'{"error": "row 1: not an image"}').SerializeToString()
+    with pytest.raises(DecodeError, match=r"a refusal: .*row 1: not an image"):
+        grpc.decode(refusal, 2)
+
+
+def test_images_for_a_model_or_an_artifact_without_them_are_a_mistake():
+    with pytest.raises(UsageError, match=r"'cnn' takes no encoding 'png': its inputs are .'noise'., expected one of images"):
+        codec(taking_images("torchserve"), image_generator((32,), (8, 8, 1)), "rest", "png")
+    with pytest.raises(UsageError, match="onnxruntime takes no encoding 'jpeg': it serves 'onnx', which decodes no images"):
+        codec(dataclasses.replace(endpoint("onnxruntime"), artifact_format="onnx"), SIGNATURE, "grpc", "jpeg")

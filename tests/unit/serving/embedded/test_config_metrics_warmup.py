@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 from serving import tfs_stubs as tfs
 from serving.embedded import config, warmup, warmup_requests
-from serving.embedded.errors import Code, ServingError
+from serving.embedded.errors import Code, ServingError, invalid
 from serving.embedded.metrics import Metrics
 from serving.embedded.signature import Signature, TensorInfo
 from tests.unit.serving.embedded.fakemodel import FakeModel, signature
@@ -112,6 +114,28 @@ def test_models_whose_rows_depend_on_each_other_are_never_batched(model: FakeMod
 def test_inputs_without_a_batch_dimension_are_never_batched(shape: tuple[int, ...] | None) -> None:
     fixed = signature(x=TensorInfo(tensor="x:0", dtype_number=1, shape=shape))
     assert warmup.warm(FakeModel(), fixed, 8) == 1
+
+
+class Reading(FakeModel):
+    """Takes encoded images only, and answers with the value of their one pixel."""
+
+    def run(self, signature: Signature, feeds: Sequence[np.ndarray], outputs: tuple[str, ...]) -> list[np.ndarray]:
+        self.runs.append(feeds[0].shape)
+        try:
+            return [np.array([Image.open(io.BytesIO(data)).getpixel((0, 0)) for data in feeds[0]], "f4")]
+        except UnidentifiedImageError:
+            raise invalid("no image") from None
+
+
+def test_a_model_that_reads_images_is_warmed_with_images() -> None:
+    strings = signature(image_bytes=TensorInfo(tensor="x:0", dtype_number=7, shape=(-1,)))
+    model = Reading()
+    assert warmup.warm(model, strings, 8) == 8
+    assert {(1,), (2,), (3,), (4,), (6,), (8,)} <= set(model.runs)
+    made = warmup.feeds(strings, 7, "images")
+    assert made is not None
+    assert len(set(model.run(strings, made, ("y",))[0].tolist())) == 7
+    assert warmup.agree(model, Reading(), strings)
 
 
 def test_two_forms_of_a_model_are_compared() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving import tfs_stubs  # noqa: F401  lets the protos be imported without TensorFlow
-from serving.embedded.freeze import restore_function_names
+from serving.embedded.freeze import _RESOURCES, _ops_like, restore_function_names
 
 
 def graph(*functions: str, calls: tuple[str, ...] = ()) -> Any:
@@ -42,3 +42,10 @@ def test_what_cannot_be_told_apart_is_left() -> None:
     made = graph("f_frozen_9")
     restore_function_names(made, ["f_100", "f_20"])
     assert names(made) == ["f_frozen_9"]
+
+
+def test_lists_of_tensors_are_values_and_no_resources() -> None:
+    made = graph()
+    for name in ("TensorListStack", "StackPushV2", "LookupTableFindV2"):
+        made.node.add(name=name, op=name)
+    assert _ops_like(made, _RESOURCES) == ["LookupTableFindV2", "StackPushV2"]
