@@ -38,6 +38,7 @@ CONNECTIONS ?=
 ENCODINGS ?=
 ROWS     ?=
 ENGINES  ?=
+KEEP_ALIVE ?=
 DURATION ?=
 SLO      ?=
 RATES    ?=
@@ -119,9 +120,10 @@ predict: $(STAMP) ## send INPUT=<.npy|.png|.json|folder|-> to every endpoint and
 LOAD = --model '$(MODEL)' --servers '$(SERVERS)' --protocols '$(PROTOCOLS)' --scenarios '$(SCENARIO)' \
   $(call option,--seed,$(SEED)) $(call option,--rate,$(RATE)) $(call option,--connections,$(CONNECTIONS)) \
   $(call option,--encodings,$(ENCODINGS)) $(call option,--rows,$(ROWS)) $(call option,--duration,$(DURATION)) \
-  $(call option,--slo,$(SLO)) $(call option,--rates,$(RATES)) $(call option,--engines,$(ENGINES)) $(call option,--trace,$(TRACE))
+  $(call option,--slo,$(SLO)) $(call option,--rates,$(RATES)) $(call option,--engines,$(ENGINES)) $(call option,--trace,$(TRACE)) \
+  $(call option,--keep-alive,$(KEEP_ALIVE))
 
-loadtest: $(STAMP) ## load the deployed endpoints, TARGET=k8s from Jobs (LOAD_WORKERS) (SCENARIO=closed,server PROFILE RATE CONNECTIONS ENCODINGS ROWS DURATION SLO ENGINES SEED RUN)
+loadtest: $(STAMP) ## load the deployed endpoints, TARGET=k8s from Jobs (LOAD_WORKERS) (SCENARIO=closed,server PROFILE RATE CONNECTIONS ENCODINGS ROWS DURATION SLO ENGINES KEEP_ALIVE SEED RUN)
 	$(if $(filter k8s,$(TARGET)),\
 	  $(PY) -m serving.load_job --workers '$(LOAD_WORKERS)' $(call option,--run,$(RUN)) $(STORE) -- --load-profile '$(PROFILE)' $(LOAD),\
 	  $(PY) -m loadtest.run $(call option,--run,$(RUN)) $(STORE) --profile '$(PROFILE)' $(LOAD))

@@ -57,6 +57,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "cores": list(cores),
         "models": [],
     }
+    roots = ("--artifacts", str(store.artifacts), "--results", str(store.results))
+    processes.run_stage("loadtest.calibrate", "--missing", *roots)  # or no load is held against the generator's capacity
     path = store.run_dir(args.run) / "serving_performance.json"
     for model in models:  # written after each, so that what was measured is not lost with what was not
         record["models"].append(_model(store, args, model, artifacts[model], subjects=subjects, rows=rows, cores=cores))

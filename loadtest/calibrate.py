@@ -2,7 +2,8 @@
 
 A null server (HTTP and gRPC, on the servers' cores) answers at once; the engine sends in a closed loop. For each protocol and
 body size the median of three loops counts. Written to artifacts/calibration.json with the environment; every load test
-quotes it and is INVALID when it asks for more than half of it. Takes about 20 seconds.
+quotes it and is INVALID when it asks for more than half of it. Takes about 20 seconds. `--missing` leaves a calibration of this
+machine as it is.
 
 For instance:
   python -m loadtest.calibrate
@@ -19,7 +20,8 @@ from faceoff.errors import FaceoffError
 
 if TYPE_CHECKING:
     from faceoff.cores import CoreSplit
-    from loadtest.calibration import Capacity
+    from faceoff.store import Store
+    from loadtest.calibration import Calibration, Capacity
 
 SIZES = (64, 3072, 65_536, 1_048_576)  # bytes of a body
 LOOPS = 3
@@ -35,6 +37,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from loadtest import calibration
     from loadtest.calibration import Calibration
 
+    store = cli.store(args)
+    known = calibration.read(store) if args.missing else None
+    if known is not None and known.elsewhere is None:
+        progress.say(f"the generator was calibrated on this machine before ({known.created})")
+        return _result(store, known)
     split = cores.split()
     capacities = measure(split, requests=args.requests)
     found = Calibration(
@@ -43,16 +50,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         environment=environment.record(),
         cores=split.to_dict(),
     )
-    store = cli.store(args)
     calibration.write(store, found)
     lines = [(c.protocol, c.body_bytes, f"{c.rps:.0f}", f"{c.cpu_us:.1f}") for c in capacities]
     progress.table("the generator against a null server", ("protocol", "body bytes", "requests/s", "CPU us a request"), lines)
     if split.shared:
         progress.say("one core only: generator and null server shared it, and no measurement here can be VALID")
-    return {
-        "calibration": str(store.artifacts / calibration.NAME),
-        "capacity_rps": {f"{c.protocol}-{c.body_bytes}": round(c.rps, 1) for c in capacities},
-    }
+    return _result(store, found)
+
+
+def _result(store: Store, found: Calibration) -> dict[str, Any]:
+    from loadtest import calibration
+
+    capacities = {f"{c.protocol}-{c.body_bytes}": round(c.rps, 1) for c in found.capacities}
+    return {"calibration": str(store.artifacts / calibration.NAME), "capacity_rps": capacities}
 
 
 def measure(split: CoreSplit, *, requests: int = REQUESTS, sizes: tuple[int, ...] = SIZES) -> list[Capacity]:
@@ -110,6 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m loadtest.calibrate`."""
     parser = cli.Parser(prog="python -m loadtest.calibrate", description=__doc__)
     parser.add_argument("--requests", type=cli.positive_int, default=REQUESTS, help="of each loop (default: %(default)s)")
+    parser.add_argument("--missing", action="store_true", help="only where there is none of this machine")
     parser.add_store()
     return cli.run(parser, run, argv)
 

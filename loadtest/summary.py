@@ -210,6 +210,7 @@ def _copy_records(plan: Plan, directory: Path) -> None:
         "verify.json": store.verify_dir(model, version) / "manifest.json",
         "endpoints.json": store.endpoints,
         "parity.json": store.deploy_dir / "parity.json",
+        calibration.NAME: store.artifacts / calibration.NAME,
     }
     for name, source in sources.items():
         if source.is_file():

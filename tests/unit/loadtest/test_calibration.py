@@ -9,7 +9,7 @@ import pytest
 from faceoff import cores, environment
 from faceoff.errors import CorruptError
 from faceoff.store import Store
-from loadtest import calibration
+from loadtest import calibrate, calibration
 from loadtest.calibration import Calibration, Capacity
 
 
@@ -53,6 +53,16 @@ def test_one_of_another_machine_is_not_used(tmp_path: Path) -> None:
     assert found is not None and found.elsewhere is not None
     assert "abacus" in found.elsewhere
     assert found.capacity_rps("rest", 1000) is None
+
+
+def test_what_is_there_of_this_machine_is_kept_when_only_a_missing_one_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration.write(Store(artifacts=tmp_path, results=tmp_path), made())
+    before = (tmp_path / calibration.NAME).read_bytes()
+    assert calibrate.main(["--missing", "--artifacts", str(tmp_path), "--results", str(tmp_path)]) == 0
+    assert (tmp_path / calibration.NAME).read_bytes() == before
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["capacity_rps"]["grpc-1000"] == 8000.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"capacities": [{"x": 1}]}'])
