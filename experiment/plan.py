@@ -24,7 +24,7 @@ DEPLOY_S = 9.0  # measured on two cores: stop the one before, start, ready, pari
 RUN_S = 5.0  # of the load suite: processes, connections, waits for rest
 SEARCH_PROBES = 12  # what an unbounded search takes
 
-Role = Literal["ab", "aa"]
+Role = Literal["ab", "aa", "wide"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """One visit. `repeat` counts from 1; `order` is its place among all visits, from 1."""
+    """One visit. `repeat` counts from 1 (a wide visit is none: 0); `order` is its place among all visits, from 1."""
 
     id: str
     server: str
@@ -86,6 +86,18 @@ def visits(servers: Sequence[str], profile: Profile, seed: int) -> list[Visit]:
             order = len(found) + 1
             name = f"{order:02d}-{server}-{tuning}" + ("-again" if role == "aa" else "")
             found.append(Visit(id=name, server=server, tuning=tuning, repeat=repeat, role=role, order=order))
+    return found
+
+
+def wide_visits(servers: Sequence[str], profile: Profile, seed: int) -> list[Visit]:
+    """The wide visits (experiment/wide.py), behind all others: as installed first, the servers in an order of the seed."""
+    found: list[Visit] = []
+    first, drawn = len(visits(servers, profile, seed)), random.Random(seed)  # noqa: S311  an order, not a secret
+    for tuning in TUNINGS:
+        for server in drawn.sample(list(servers), len(servers)):
+            order = first + len(found) + 1
+            name = f"{order:02d}-{server}-{tuning}-wide"
+            found.append(Visit(id=name, server=server, tuning=tuning, repeat=0, role="wide", order=order))
     return found
 
 

@@ -7,7 +7,7 @@
         bench.close()
 
 Stages run as processes. A deploy stops the server before it, so two never run side by side. Under the visit's folder lie its
-settings.json, endpoint.json, parity.json, facts.json and load/, which is a run of the load suite.
+settings.json, endpoint.json, parity.json, facts.json and load/, which is a run of the load suite; a wide visit has several.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import facts
-from faceoff import endpoints, processes, servables
+from faceoff import endpoints, processes, progress, servables
 from faceoff.endpoints import Endpoint
 from faceoff.errors import InvalidError, StageError
 from faceoff.store import Store, write_atomic
@@ -29,7 +29,10 @@ from serving.lifecycle import ignore_interrupts
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a visit is loaded with. `rate`: requests a second of the open loop; None where there is none."""
+    """What a visit is loaded with. `rate`: requests a second of the open loop; None where there is none.
+
+    `rates` are those of a sweep; without `encodings` the usual ones, without `protocols` the bench's.
+    """
 
     profile: str
     scenarios: str
@@ -37,11 +40,16 @@ class Load:
     rate: float | None = None
     probes: int | None = None
     rest_s: float = 60.0
+    rates: tuple[float, ...] = ()
+    encodings: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
 
     def options(self) -> list[str]:
         """For the load suite."""
         found = ["--profile", self.profile, "--scenarios", self.scenarios, "--seed", str(self.seed), "--rest", f"{self.rest_s:g}"]
         found += ["--probes", str(self.probes)] if self.probes else []
+        found += ["--rates", ",".join(f"{rate:.6g}" for rate in self.rates)] if self.rates else []
+        found += ["--encodings", ",".join(self.encodings)] if self.encodings else []
         return [*found, "--rate", f"{self.rate:.6g}"] if self.rate else found
 
 
@@ -83,11 +91,13 @@ class Bench:
         tuning: str,
         overrides: Mapping[str, Any],
         load: Load,
+        more: Mapping[str, Load] | None = None,
         model: str | None = None,
     ) -> Visited:
         """Visit `server` with the settings called `tuning` and `overrides` over them; results go to `folder`/`name`.
 
-        An INVALID measurement is a result. Raises StageError when the server cannot be deployed or the load suite fails.
+        `load` leaves them in load/, each of `more` after it in a folder of its name. An INVALID measurement is a result. Raises
+        StageError when the server cannot be deployed or the load suite fails.
         """
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -101,10 +111,15 @@ class Bench:
         (endpoint,) = endpoints.read(self.store)
         about_model = servables.read_trained(self.store, model or self.model)
         idle = facts.at_rest()
-        where = ("--protocols", ",".join(self.protocols), "--out", str(folder / "load"), "--artifacts", str(self.store.artifacts))
-        summary = measured(folder / "load", *about, *load.options(), *where)
-        found = [{**m, "samples": f"load/{m['samples']}"} for m in summary["measurements"]]
-        self._keep_records(folder / "load")
+        summaries, found = [], []
+        for place, one in {"load": load, **(more or {})}.items():
+            protocols = ("--protocols", ",".join(one.protocols or self.protocols))
+            where = ("--out", str(folder / place), "--artifacts", str(self.store.artifacts))
+            summary = measured(folder / place, *about, *one.options(), *protocols, *where)
+            summaries.append(summary)
+            found += [{**m, "samples": f"{place}/{m['samples']}"} for m in summary["measurements"]]
+            self._keep_records(folder / place)
+        summary = summaries[0]
         visited = Visited(
             folder=folder,
             endpoint=endpoint,
@@ -122,6 +137,15 @@ class Bench:
         ):
             write_atomic(folder / file, json.dumps(data, indent=2, allow_nan=False) + "\n")
         return visited
+
+    def insist(self, name: str, server: str, **how: Any) -> Visited:
+        """As `visit`, and once more where that fails; what the first try left is then in `name`-failed. Raises StageError."""
+        try:
+            return self.visit(name, server, **how)
+        except StageError as error:
+            progress.say(f"this visit failed and is tried once more: {error}")
+            (self.folder / name).rename(self.folder / f"{name}-failed")
+        return self.visit(name, server, **how)
 
     def _keep_records(self, run: Path) -> None:
         """The records of earlier stages are the same in every run of the load suite: they are kept once."""

@@ -51,11 +51,14 @@ class Value:
 
 
 def values(summary: dict[str, Any], compare: dict[str, Any]) -> list[Value]:
-    """Every figure of every VALID measurement of a visit, in the visits' order. Raises KeyError for a malformed record."""
+    """Every figure of every VALID measurement of a visit, in the visits' order. Raises KeyError for a malformed record.
+
+    A wide visit has none here: there is one of each server, and what it sends is its own.
+    """
     measured = {m["id"]: m for m in summary["measurements"]}
     found = []
     for visit in sorted(compare["visits"], key=lambda visit: visit["order"]):
-        for name in visit["measurements"]:
+        for name in visit["measurements"] if visit["role"] != "wide" else ():
             m = measured[name]
             for metric in MEASURED_BY.get(m["scenario"], ()) if m["valid"] else ():
                 value, resolution = _figure(metric, m)

@@ -2,12 +2,13 @@
 
     found = experiment.load(run, measurements)      # None for the run of a single load test
 
-Only visits of role "ab" are shown as figures of a server; those of the A/A run have a part of their own.
+Only visits of role "ab" are shown as figures of a server; those of the A/A run have a part of their own, and the wide visits
+(one of each server and tuning: a sweep, and every encoding) are curves and cells of the heat map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,8 @@ class Experiment:
     servers: tuple[str, ...]
     comparisons: tuple[dict[str, Any], ...]
     groups: tuple[Group, ...]
+    wide: tuple[Group, ...]
+    by_id: Mapping[str, Measurement]
     values: tuple[visits.Value, ...]
 
     @property
@@ -81,12 +84,17 @@ class Experiment:
 
     @property
     def num_repeats(self) -> int:
-        """Visits of each server with each tuning."""
+        """Visits of each server with each tuning, the wide one aside."""
         return max((int(visit["repeat"]) for visit in self.raw["visits"]), default=0)
 
     def between(self, kind: str) -> list[dict[str, Any]]:
         """The comparisons of a kind, `ab` or `aa`."""
         return [c for c in self.comparisons if c["kind"] == kind]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The visits that failed twice, each with its `reason`."""
+        return list(self.raw.get("failed") or [])
 
     def of(self, scenario: str) -> list[Group]:
         """The groups of a scenario that have a VALID visit."""
@@ -112,23 +120,30 @@ def load(run: Run, found: Sequence[Measurement]) -> Experiment | None:
         return None
     with records.reading(path, command):
         by_id = {m.id: m for m in found}
-        members: dict[tuple[str, str, str, str], list[Measurement]] = {}
-        for visit in sorted(raw["visits"], key=lambda visit: visit["order"]):
-            for name in visit["measurements"] if visit["role"] == "ab" else ():
-                m = by_id[name]
-                members.setdefault((visit["server"], visit["tuning"], _way(m), m.scenario), []).append(m)
+        groups, wide = (_groups(raw["visits"], by_id, role) for role in ("ab", "wide"))
         servers = tuple(sorted({visit["server"] for visit in raw["visits"]}, key=identity.rank))
         for key in ("profile", "seed", "plan", "tuning", "fairness", "floors", "breakdown"):
             raw[key]  # the names every section relies on
         with records.reading(run.directory / "summary.json", command):
             values = tuple(visits.values(run.summary, raw))
             comparisons = tuple(run.summary["comparisons"])
-        groups = [
-            Group(server=server, tuning=tuning, way=way, scenario=scenario, members=tuple(ms))
-            for (server, tuning, way, scenario), ms in members.items()
-        ]
-        groups.sort(key=lambda g: (g.way.startswith("gRPC"), g.way, identity.rank(g.server), g.tuning != "default"))
-        return Experiment(run=run, raw=raw, servers=servers, comparisons=comparisons, groups=tuple(groups), values=values)
+        return Experiment(
+            run=run, raw=raw, servers=servers, comparisons=comparisons, groups=groups, wide=wide, by_id=by_id, values=values
+        )
+
+
+def _groups(taken: Sequence[dict[str, Any]], by_id: dict[str, Measurement], role: str) -> tuple[Group, ...]:
+    """The measurements of the visits of one role, those of one kind together."""
+    members: dict[tuple[str, str, str, str], list[Measurement]] = {}
+    for visit in sorted(taken, key=lambda visit: visit["order"]):
+        for name in visit["measurements"] if visit["role"] == role else ():
+            m = by_id[name]
+            members.setdefault((visit["server"], visit["tuning"], _way(m), m.scenario), []).append(m)
+    groups = [
+        Group(server=server, tuning=tuning, way=way, scenario=scenario, members=tuple(ms))
+        for (server, tuning, way, scenario), ms in members.items()
+    ]
+    return tuple(sorted(groups, key=lambda g: (g.way.startswith("gRPC"), g.way, identity.rank(g.server), g.tuning != "default")))
 
 
 def _way(m: Measurement) -> str:

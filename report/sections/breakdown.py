@@ -45,7 +45,7 @@ def section(found: Experiment) -> Section:
 def _left_out(what: str) -> Notice:
     return Notice(
         title=f"{what}: not measured in this run",
-        text=f"A quick run leaves it out when its time is over; {FULL} never does.",
+        text=f"A run with a time limit leaves it out when its time is over; {FULL} never does.",
         tone="warn",
     )
 

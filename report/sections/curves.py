@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,11 +12,16 @@ from report.experiment import FULL, Experiment, Group, look
 from report.figures import comparison as figures
 from report.figures import costs
 from report.identity import Series
-from report.page import Block, Cell, Column, Notice, Plot, Section, Table, Text
+from report.page import Block, Cell, Column, Heading, Notice, Plot, Section, Table, Text
 from report.percentiles import LEVELS
+from report.sections import rates
 from report.sections.serving import load, name_of
 
 _CLOSED, _PERCENTILES = "closed", ("p50", "p99")
+_SWEPT = (
+    "One more visit of each server, with each of its settings, walks rates that all have in common and goes on to beyond its own "
+    "knee. It is one visit: what differs from start to start is not in its intervals, and no verdict rests on it."
+)
 
 
 def throughput(found: Experiment) -> Section:
@@ -33,12 +39,18 @@ def throughput(found: Experiment) -> Section:
     if found.quick:
         blocks.append(
             Notice(
-                title="A quick run has few points on these curves",
+                title="Few points, with intervals over visits",
                 text=f"The rate common to both servers and the highest rate found with few probes; {FULL} searches that "
                 "rate to 1% "
                 "with longer windows.",
             )
         )
+    swept = [(g.series, m) for g in found.wide if g.scenario == rates.SWEEP for m in g.members]
+    if swept:
+        blocks += [Heading(text="To beyond the knee", id="throughput-sweep"), Text(text=_SWEPT), *rates.curves(swept)]
+        blocks += [rates.table(swept), Heading(text="Every load of the visits", id="throughput-loads")]
+    elif found.raw["profile"] != "full":
+        blocks.append(Notice(title="No sweep was measured", text=f"{FULL} walks the rates of every server to beyond its knee."))
     for scenario in dict.fromkeys(group.scenario for group in found.groups):
         blocks.append(_table(scenario, [group for group in found.groups if group.scenario == scenario]))
     return Section(id="throughput", title="Throughput and latency", short="Throughput", blocks=blocks)
@@ -57,7 +69,9 @@ def latency(found: Experiment) -> Section:
 
 def ways(found: Experiment) -> Section:
     """What a protocol and an encoding cost, as heat maps."""
-    columns = list(dict.fromkeys(g.way for g in found.groups))
+    # The usual encodings have their visits; of the others there is the wide one.
+    closed = {(g.server, g.tuning, g.way): g for g in [*_of(found.wide, _CLOSED), *_of(found.groups, _CLOSED)]}
+    columns = sorted({way for _, _, way in closed}, key=lambda way: (way.startswith("gRPC"), way))
     rows = [(server, tuning) for server in found.servers for tuning in found.tunings]
     blocks: list[Block] = [
         Text(
@@ -66,19 +80,18 @@ def ways(found: Experiment) -> Section:
             "along a row one sees what the protocol and its encoding cost that server."
         )
     ]
-    if len(columns) == len({g.members[0].protocol for g in found.groups}):
+    if not any(g.scenario == _CLOSED for g in found.wide):
         blocks.append(
             Notice(
                 title="One encoding a protocol was measured",
-                text="`make loadtest ENCODINGS=json,raw` measures another beside it, on servers deployed for that.",
+                text=f"{FULL} measures every encoding that a server takes; `make loadtest ENCODINGS=json,raw` any of them.",
             )
         )
-    for key, unit, title, scenario in (
-        ("throughput_rps", "requests per second", "Throughput of the closed loop", _CLOSED),
-        ("cpu_us_per_request", "server CPU, µs a request", "Server CPU a request at the common rate", "server"),
+    for key, unit, title in (
+        ("throughput_rps", "requests per second", "Throughput of the closed loop"),
+        ("cpu_us_per_request", "server CPU, µs a request", "Server CPU a request in the closed loop"),
     ):
-        groups = {(g.server, g.tuning, g.way): g for g in found.of(scenario)}
-        values = [[_middle(groups[*row, way].of(key)) if (*row, way) in groups else None for way in columns] for row in rows]
+        values = [[_middle(closed[*row, way].of(key)) if (*row, way) in closed else None for way in columns] for row in rows]
         if not any(value is not None for line in values for value in line):
             continue
         labels = [look(*row).label.replace(", ", " · ", 1) for row in rows]
@@ -89,14 +102,19 @@ def ways(found: Experiment) -> Section:
         ]
         blocks.append(
             Plot(
-                id=f"plot-ways-{'throughput' if scenario == _CLOSED else 'cpu'}",
+                id=f"plot-ways-{'throughput' if key == 'throughput_rps' else 'cpu'}",
                 title=title,
                 figure=costs.heat_map(labels, columns, values, unit),
                 label=f"{title} in {unit}: {'; '.join(told)}.",
-                caption="Mean over the VALID visits; the figure stands in its cell, colour only repeats it.",
+                caption="Mean over the VALID visits; of an encoding other than the usual one there is a single visit. The figure "
+                "stands in its cell, colour only repeats it; an encoding that a server does not take is not measured.",
             )
         )
     return Section(id="ways", title="Encodings and protocols", short="Encodings", blocks=blocks)
+
+
+def _of(groups: Sequence[Group], scenario: str) -> list[Group]:
+    return [group for group in groups if group.scenario == scenario and group.valid]
 
 
 def mean_interval(values: list[float]) -> tuple[float, float, float]:

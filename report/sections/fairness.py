@@ -8,6 +8,7 @@ from typing import Any
 from faceoff import verdict
 from report import identity
 from report.experiment import Experiment
+from report.experiment import short as short_of
 from report.page import Block, Cell, Column, Heading, Notice, Table, Text, Tone
 from report.records import reading
 
@@ -22,6 +23,10 @@ def standing(found: Experiment) -> list[Block]:
         result: list[Block] = []
         if reasons:
             result.append(Notice(title="This comparison is INVALID", items=[str(reason) for reason in reasons], tone="bad"))
+        if found.failed:
+            items = [f"{_visit(visit)}: {visit['reason']}" for visit in found.failed]
+            text = "Each was tried twice. Their figures are missing from every mean and comparison."
+            result.append(Notice(title="Visits that failed", text=text, items=items, tone="bad"))
         if short:
             result.append(Notice(title="What this profile leaves short", items=[str(one) for one in short]))
         return result
@@ -50,6 +55,11 @@ def blocks(found: Experiment) -> list[Block]:
                 _table(tuning, a, b, [r for r in rules if (r["tuning"], r["server_a"], r["server_b"]) == (tuning, a, b)])
             )
     return result
+
+
+def _visit(visit: dict[str, Any]) -> str:
+    again = {"aa": ", against itself", "wide": ", sweep and encodings"}.get(visit["role"], "")
+    return f"{identity.server(visit['server']).label}, {short_of(visit['tuning'])}, visit {visit['order']}{again}"
 
 
 def _table(tuning: str, a: str, b: str, rules: list[dict[str, Any]]) -> Table:

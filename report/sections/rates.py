@@ -28,7 +28,8 @@ def section(run: Run, found: Sequence[Measurement]) -> Section:
     ]
     points = [m for m in found if m.scenario == SWEEP]
     if points:
-        blocks += [Heading(text="Latency against throughput", id="rates-sweep"), *_curves(points), _sweep(points)]
+        drawn = [(m.series, m) for m in points]
+        blocks += [Heading(text="Latency against throughput", id="rates-sweep"), *curves(drawn), table(drawn)]
     searches = [m for m in found if m.search]
     if searches:
         with reading(run.directory / "summary.json", f"make loadtest RUN={run.name}"):
@@ -36,9 +37,10 @@ def section(run: Run, found: Sequence[Measurement]) -> Section:
     return Section(id="rates", title="Rates and goodput", short="Rates", blocks=[*blocks, _costs(found)])
 
 
-def _curves(points: Sequence[Measurement]) -> list[Block]:
+def curves(points: Sequence[tuple[Series, Measurement]]) -> list[Block]:
+    """Latency against throughput, a line for each series, through its VALID points."""
     panels: dict[str, dict[Series, list[figures.Point]]] = {}
-    for m in points:
+    for series, m in points:
         for level in _LEVELS:
             p = m.percentile(level)
             if not m.valid or p is None or m.throughput_rps is None:
@@ -46,7 +48,7 @@ def _curves(points: Sequence[Measurement]) -> list[Block]:
             at = (m.throughput_rps,) * 3  # one measurement has no interval of its throughput
             latency = (p.value_ms, p.low_ms or p.value_ms, p.high_ms or p.value_ms)
             point = figures.Point(throughput=at, latency=latency, load=load(m))
-            panels.setdefault(f"{m.way}: {level}", {}).setdefault(m.series, []).append(point)
+            panels.setdefault(f"{m.way}: {level}", {}).setdefault(series, []).append(point)
     if not panels:
         return [Notice(title="No point of the sweep is VALID", text="Their reasons are listed under Validity.", tone="bad")]
     told = "; ".join(
@@ -69,7 +71,8 @@ def _curves(points: Sequence[Measurement]) -> list[Block]:
     ]
 
 
-def _sweep(points: Sequence[Measurement]) -> Table:
+def table(points: Sequence[tuple[Series, Measurement]]) -> Table:
+    """Every point of a sweep in numbers, the INVALID ones too."""
     return Table(
         caption="Every point of the sweep",
         columns=(
@@ -82,14 +85,14 @@ def _sweep(points: Sequence[Measurement]) -> Table:
         ),
         rows=[
             (
-                _who(m),
+                _who(m, series),
                 Cell(text=load(m), note="beyond the knee" if _beyond(m) else ""),
                 Cell(text=formats.number(m.throughput_rps)),
                 Cell(text=formats.number(m.goodput_rps), note=_slo(m)),
                 *(Cell(text=formats.number(p.value_ms if (p := m.percentile(level)) else None)) for level in _LEVELS),
                 validity(m),
             )
-            for m in points
+            for series, m in points
         ],
         note="Beyond the knee less than 95% of what is offered is answered.",
     )
@@ -161,9 +164,9 @@ def _costs(found: Sequence[Measurement]) -> Table:
     )
 
 
-def _who(m: Measurement) -> Cell:
-    rows = f" · {m.num_rows_per_request} rows" if m.num_rows_per_request != 1 else ""
-    return Cell(text=m.series.label, note=m.way + rows, series=m.series)
+def _who(m: Measurement, series: Series | None = None) -> Cell:
+    look, rows = series or m.series, f" · {m.num_rows_per_request} rows" if m.num_rows_per_request != 1 else ""
+    return Cell(text=look.label, note=m.way + rows, series=look)
 
 
 def _slo(m: Measurement) -> str:

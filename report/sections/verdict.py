@@ -38,10 +38,9 @@ def section(found: Experiment) -> Section:
         if found.quick:
             blocks.append(
                 Notice(
-                    title=f"A quick run: {formats.plural(found.num_repeats, 'repeat')}",
-                    text=f"So few find large differences only. {FULL} repeats each visit more often and measures every "
-                    "server against "
-                    "itself; “cannot tell” then becomes an answer.",
+                    title=f"`PROFILE={found.raw['profile']}`: {formats.plural(found.num_repeats, 'repeat')}",
+                    text=f"The fewer they are, the larger is what they can find. {FULL} repeats each visit more often and measures "
+                    "every server against itself; “cannot tell” then becomes an answer.",
                 )
             )
         for a, b in dict.fromkeys((c["a"], c["b"]) for c in told):

@@ -27,6 +27,11 @@ TRUTH = {
     ("tfserving-embedded", "best"): (770.0, 3.38, 1380.0),
 }
 GRPC_GAIN = 1.3
+OTHER_ENCODINGS = {
+    "torchserve": (("rest", "b64"), ("rest", "raw"), ("rest", "npy")),
+    "tfserving-embedded": (("grpc", "float_val"),),
+}
+ENCODING_GAIN = {"b64": 1.05, "raw": 1.2, "npy": 1.1, "float_val": 0.9}
 COMMON_RATE = 200.0
 SEED = 7
 
@@ -55,12 +60,19 @@ def write_run(
             found = _visit(run, identity, server, tuning, repeat, rng, (slower or {}).get(server, 1.0))
             summary["measurements"] += found
             taken.append(_taken(identity, server, tuning, repeat, role, order, found))
+    for server, tuning in TRUTH:
+        order = len(taken) + 1
+        identity = f"{order:02d}-{server}-{tuning}-wide"
+        found = _wide(run, identity, server, tuning, rng)
+        summary["measurements"] += found
+        taken.append(_taken(identity, server, tuning, 0, "wide", order, found))
     compare = {
         "model": "cnn",
         "seed": seed,
         "profile": "quick",
         "plan": {"repeats": repeats, "trials": 3, "short": ["3 trials a server: PROFILE=full does more"]},
         "visits": taken,
+        "failed": [],
         "tuning": {server: _trials(server) for server in SERVERS},
         "fairness": _fairness(),
         "floors": _floors(),
@@ -105,6 +117,37 @@ def _visit(  # noqa: PLR0917
                 m["load"] = {"kind": "rate", "value": rate}
                 m["search"] = {"max_qps": rate, "bracket": [rate, rate * 1.04], "confirmed": True, "points": []}
             found.append(m)
+    return found
+
+
+def _wide(run: Path, identity: str, server: str, tuning: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """A sweep of each protocol over common rates and to beyond the knee, and a closed loop in every encoding."""
+    folder = run / "visits" / identity
+    (folder / "samples").mkdir(parents=True)
+    rps, service_ms, cpu_us = TRUTH[server, tuning]
+    lowest = min(capacity for capacity, _, _ in TRUTH.values())
+    found = []
+    for protocol, encoding in WAYS:
+        gain = GRPC_GAIN if protocol == "grpc" else 1.0
+        capacity = rps * gain
+        rates = sorted({*(part * lowest for part in (0.25, 0.5, 0.75)), *(part * capacity for part in (0.6, 0.8, 0.95, 1.1))})
+        for number, rate in enumerate(rates, start=1):
+            load = min(rate / capacity, 0.97)
+            mean_ms = service_ms / gain * (1 + 0.5 * load / (1 - load))
+            seed = int(rng.integers(1 << 30))
+            m = records.measurement(folder, server, protocol, encoding, f"sweep-{number}", rate / 0.4, mean_ms, seed)
+            m |= {"scenario": "sweep", "load": {"kind": "rate", "value": rate}, "throughput_rps": min(rate, capacity)}
+            found.append(m)
+    ways = [*WAYS, *(OTHER_ENCODINGS[server])]
+    for protocol, encoding in ways:
+        gain = GRPC_GAIN if protocol == "grpc" else ENCODING_GAIN.get(encoding, 1.0)
+        seed = int(rng.integers(1 << 30))
+        found.append(records.measurement(folder, server, protocol, encoding, "closed", rps * gain, service_ms / gain, seed))
+    for m in found:
+        m["id"] = f"{identity}/{m['id']}"
+        m["samples"] = f"visits/{identity}/{m['samples']}"
+        m |= {"repeat": 0, "tuning": tuning, "visit": identity, "role": "wide"}
+        m["server_use"] = {"cpu_us_per_request": cpu_us / ENCODING_GAIN.get(m["encoding"], 1.0), "rss_bytes": 560 << 20}
     return found
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import psutil
 import pytest
@@ -90,24 +91,33 @@ def test_an_interrupted_experiment_leaves_no_server_and_keeps_what_it_has(beside
 
 @pytest.mark.slow
 def test_the_whole_experiment(exported, tmp_path):
-    """A server on each side, one protocol, every step, with a price list: about seven minutes."""
+    """A server on each side, one protocol, every step, with a price list: about ten minutes."""
     prices = tmp_path / "prices.yaml"
     prices.write_text("currency: EUR\nper_core_hour: 0.04\n")
     done = run_module(
         *("experiment.compare", "--servers", f"torchserve,{SERVER}", "--protocols", "rest", "--profile", "smoke"),
         *("--run", "whole", "--prices", str(prices), *roots(exported)),
-        timeout_s=1500,
+        timeout_s=2400,
     )
     # Whether the machine was quiet enough is not this test's to say.
     assert (done.code, done.result["status"]) in {(0, "ok"), (3, "invalid")}, done.stderr[-3000:]
     folder = exported.results / "whole"
     record, summary = (json.loads((folder / name).read_text()) for name in ("compare.json", "summary.json"))
-    assert len(record["visits"]) == 2 * (4 + 1)
+    assert len(record["visits"]) == 2 * (4 + 1) + 4 and record["failed"] == []
     assert {floor["kind"] for floor in record["floors"]} == {"null", "in_process", "identity"}
     fair = {rule["name"]: rule["verdict"] for rule in record["fairness"] if rule["name"] != "other_load"}
     assert set(fair.values()) <= {"equal", "declared"}, record["invalid_reasons"]
     assert all(entry["per_million"] > 0 for entry in record["cost"])
-    assert len(summary["measurements"]) == 10 * 3
+    by_role = Counter(m["role"] for m in summary["measurements"])
+    assert by_role["ab"] + by_role["aa"] == 10 * 3
+    wide = [m for m in summary["measurements"] if m["role"] == "wide"]
+    assert Counter((m["server"], m["scenario"]) for m in wide) == {
+        **{(server, "sweep"): 2 * 7 for server in ("torchserve", SERVER)},
+        ("torchserve", "closed"): 2 * 4,  # json, b64, raw, npy
+        (SERVER, "closed"): 2,
+    }
+    assert all(m["null_server"]["capacity_rps"] for m in summary["measurements"])
+    assert (folder / "records" / "calibration.json").is_file()
     assert all((folder / measurement["samples"]).is_file() for measurement in summary["measurements"])
     assert (folder / "report.html").is_file()
     assert not exported.endpoints.exists()

@@ -4,21 +4,21 @@ from collections import Counter
 
 import pytest
 
-from experiment import plan
+from experiment import plan, wide
 from faceoff import presets
 from faceoff.errors import UsageError
 
 SERVERS = ["torchserve", "tfserving-embedded"]
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "full"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "hour", "full"])
 def test_every_profile_is_whole_and_its_load_exists(name):
     profile = plan.profile(name)
     assert presets.load_profile(profile.load).requests_per_window >= presets.load_profile("quick").requests_per_window
 
 
 def test_an_unknown_profile_is_the_users_mistake():
-    with pytest.raises(UsageError, match="unknown profile 'fast': expected one of full, quick, smoke"):
+    with pytest.raises(UsageError, match="unknown profile 'fast': expected one of full, hour, quick, smoke"):
         plan.profile("fast")
 
 
@@ -31,6 +31,23 @@ def test_each_kind_is_visited_once_in_each_block():
     assert [v.repeat for v in visits] == sorted(v.repeat for v in visits)
     assert {(v.server, v.tuning) for v in visits if v.role == "aa"} == {("tfserving-embedded", "default")}
     assert len({v.id for v in visits}) == 15
+
+
+def test_one_wide_visit_of_each_server_and_tuning_comes_after_all_others_as_installed_first():
+    profile = plan.profile("quick")
+    wide = plan.wide_visits(SERVERS, profile, seed=1)
+    assert [visit.order for visit in wide] == [16, 17, 18, 19]
+    assert [visit.tuning for visit in wide] == ["default", "default", "best", "best"]
+    assert {(visit.server, visit.tuning) for visit in wide} == {(s, t) for s in SERVERS for t in plan.TUNINGS}
+    assert not {visit.id for visit in wide} & {visit.id for visit in plan.visits(SERVERS, profile, seed=1)}
+
+
+def test_a_sweep_holds_the_common_rates_and_its_own_knee():
+    assert wide.rates(1000.0, 1000.0) == (250.0, 500.0, 600.0, 750.0, 800.0, 950.0, 1100.0)
+    assert wide.rates(1000.0, 4000.0) == (250.0, 500.0, 750.0, 2400.0, 3200.0, 3800.0, 4400.0)
+    load = presets.load_profile("compare-quick")
+    one, both = (wide.seconds(load, 300.0, own) for own in ({"rest": 300.0}, {"rest": 300.0, "grpc": 900.0}))
+    assert 10.0 < one < both
 
 
 def test_the_order_is_drawn_from_the_seed():

@@ -137,3 +137,5 @@ def test_the_options_of_a_load():
     assert "--rate" not in Load(profile="quick", scenarios="closed", seed=1, rest_s=6).options()
     text = " ".join(Load(profile="quick", scenarios="closed,server", seed=3, rate=123.4567, probes=5, rest_s=6).options())
     assert text == "--profile quick --scenarios closed,server --seed 3 --rest 6 --probes 5 --rate 123.457"
+    wide = Load(profile="quick", scenarios="sweep", seed=3, rest_s=6, rates=(100.0, 250.5), encodings=("json", "raw"))
+    assert " ".join(wide.options()).endswith("--rates 100,250.5 --encodings json,raw")

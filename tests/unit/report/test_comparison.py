@@ -19,6 +19,7 @@ from tests.fakes import comparison, records
 PLOTS = {
     "plot-verdict-0-1",
     "plot-curves",
+    "plot-sweep",
     "plot-visits-server",
     "plot-breakdown",
     "plot-ways-throughput",
@@ -146,6 +147,52 @@ def test_floors_efficiency_and_cost(page):
     stacks = next(plot for plot in plots(page) if plot.id == "plot-breakdown").figure["data"]
     assert [trace["name"] for trace in stacks if trace["type"] == "bar"][-1] == "unattributed"
     assert len(next(trace for trace in stacks if trace["name"] == "in-process limit")["x"]) == 8
+
+
+def test_the_curve_of_every_server_and_tuning_goes_beyond_its_knee(page):
+    blocks = section(page, "throughput").blocks
+    table = next(t for t in of(blocks, Table) if t.caption == "Every point of the sweep")
+    assert len(table.rows) == 4 * 2 * 7
+    assert sum(row[1].note == "beyond the knee" for row in table.rows) == 4 * 2
+    figure = next(plot for plot in plots(page) if plot.id == "plot-sweep").figure
+    lines = [trace for trace in figure["data"] if trace["mode"] == "lines+markers"]
+    assert len(lines) == 4 * 2 * 2 and all(len(line["customdata"]) == 7 for line in lines)
+    assert all(line["error_y"]["array"] is not None for line in lines)
+
+
+def test_the_heat_map_has_every_encoding_and_what_a_server_does_not_take_is_empty(page):
+    for name in ("plot-ways-throughput", "plot-ways-cpu"):
+        (heat,) = next(plot for plot in plots(page) if plot.id == name).figure["data"]
+        assert len(heat["x"]) == 6 and len(heat["y"]) == 4
+        assert [sum(text != "not measured" for text in row) for row in heat["text"]] == [5, 5, 3, 3]
+    assert "One encoding" not in titles(section(page, "ways").blocks)
+
+
+def test_wide_visits_have_no_part_in_means_and_verdicts(kept, page):
+    table = next(t for t in of(section(page, "throughput").blocks, Table) if t.caption.startswith("Closed loop"))
+    assert len(table.rows) == 4 * 2
+    assert {c["encoding"] for c in json.loads((kept / "summary.json").read_text())["comparisons"]} == {"json", "tensor"}
+
+
+def test_without_wide_visits_the_page_says_what_measures_them(changed):
+    def narrow(record):
+        record["visits"] = [visit for visit in record["visits"] if visit["role"] != "wide"]
+
+    page = rebuilt(changed(narrow))
+    assert "plot-sweep" not in {plot.id for plot in plots(page)}
+    assert "No sweep was measured" in titles(section(page, "throughput").blocks)
+    assert "One encoding a protocol" in titles(section(page, "ways").blocks)
+
+
+def test_a_failed_visit_is_shown_with_its_reason(changed):
+    def fail(record):
+        taken = record["visits"].pop(0)
+        visit = {key: taken[key] for key in ("id", "server", "tuning", "repeat", "role", "order")}
+        record["failed"] = [{**visit, "reason": "ended with exit code 1 while starting"}]
+
+    notice = next(n for n in of(section(rebuilt(changed(fail)), "validity").blocks, Notice) if n.title == "Visits that failed")
+    assert len(notice.items) == 1 and notice.items[0].endswith("ended with exit code 1 while starting")
+    assert "visit 1" in notice.items[0]
 
 
 def test_what_was_not_fair_is_said_before_the_table(page):
