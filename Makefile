@@ -61,7 +61,7 @@ tool      = { $(1); } 1>&2 && echo '{"status": "ok", "target": "$@"}' || { echo 
 MAKEFLAGS += --no-print-directory
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: demo setup setup-formats train train-all train-tensorboard export verify deploy status predict loadtest loadtest-calibrate loadtest-selftest loadtest-ui compare compare-runs report report-serve undeploy check test test-fast test-all e2e e2e-containers gpu-check clean help
+.PHONY: demo setup setup-formats train train-all train-tensorboard export verify deploy status predict loadtest loadtest-calibrate loadtest-selftest loadtest-ui compare compare-runs report report-benchmark report-serve undeploy check test test-fast test-all e2e e2e-containers gpu-check clean help
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST) 1>&2
@@ -143,6 +143,9 @@ compare: $(STAMP) ## the whole experiment, ending in a verdict: default and best
 
 report: $(STAMP) ## results/RUN to one HTML page and Markdown (RUN; the newest run by default)
 	$(PY) -m report.build $(call option,--run,$(RUN)) $(STORE)
+
+report-benchmark: $(STAMP) ## a run of make compare as a page in benchmarks/, named by model, hardware and date (RUN)
+	$(PY) -m report.benchmark $(call option,--run,$(RUN)) $(STORE)
 
 report-serve: $(STAMP) ## a site over all runs, on loopback, until Ctrl-C or an hour
 	$(PY) -m report.serve $(STORE)

@@ -39,8 +39,8 @@ def section(found: Experiment) -> Section:
             blocks.append(
                 Notice(
                     title=f"`PROFILE={found.raw['profile']}`: {formats.plural(found.num_repeats, 'repeat')}",
-                    text=f"The fewer they are, the larger is what they can find. {FULL} repeats each visit more often and measures "
-                    "every server against itself; “cannot tell” then becomes an answer.",
+                    text=f"The fewer they are, the larger is what they can find. {FULL} repeats each visit more often and "
+                    "measures every server against itself; “cannot tell” then becomes an answer.",
                 )
             )
         for a, b in dict.fromkeys((c["a"], c["b"]) for c in told):

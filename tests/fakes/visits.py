@@ -180,7 +180,7 @@ def rule() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     confidence = ratios.bonferroni(0.95, NUM_CELLS)
-    for num_visits in (3, 5, 10):
+    for num_visits in (3, 5, 8, 10):
         for name, how in CONDITIONS.items():
             drawn = draw(20_000, num_visits=num_visits, seed=num_visits, **how)
             itself, wide = ratios.log_ratio(drawn.a, drawn.again, confidence)
