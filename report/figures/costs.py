@@ -98,15 +98,15 @@ def stacked(stacks: Sequence[Stack]) -> dict[str, Any]:
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], unit: str) -> dict[str, Any]:
-    """A cell for each server and way, its figure written in it; what was not measured is empty."""
+    """A cell for each server and way, its figure written in it; – was not measured."""
     figure = go.Figure()
     figure.add_heatmap(
         z=[list(row) for row in values],
         x=[_lines(column) for column in columns],
         y=[_lines(row) for row in rows],
-        text=[[formats.number(value) if value is not None else "not measured" for value in row] for row in values],
+        text=[[formats.number(value) for value in row] for row in values],
         texttemplate="%{text}",
-        textfont={"color": "#1c2128", "size": 14},  # readable on every colour of the scale
+        textfont={"color": "#1c2128", "size": 12},  # readable on every colour of the scale
         colorscale=[[0, "#eef4fa"], [1, "#6baed6"]],
         showscale=False,
         xgap=3,
@@ -117,7 +117,14 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     figure.update_layout(
         base.layout(
             110 + 54 * len(rows),
-            xaxis={"automargin": True, "type": "category", "showgrid": False, "tickangle": 0, "title": base.titled(unit)},
+            xaxis={
+                "automargin": True,
+                "type": "category",
+                "showgrid": False,
+                "tickangle": 0,
+                "title": base.titled(unit),
+                "tickfont": {"size": 10},
+            },
             yaxis={"automargin": True, "type": "category", "showgrid": False, "autorange": "reversed"},
         )
     )

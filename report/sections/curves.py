@@ -107,7 +107,8 @@ def ways(found: Experiment) -> Section:
                 figure=costs.heat_map(labels, columns, values, unit),
                 label=f"{title} in {unit}: {'; '.join(told)}.",
                 caption="Mean over the VALID visits; of an encoding other than the usual one there is a single visit. The figure "
-                "stands in its cell, colour only repeats it; an encoding that a server does not take is not measured.",
+                "stands in its cell, colour only repeats it; – was not measured: the server does not take that encoding, or no "
+                "visit is VALID.",
             )
         )
     return Section(id="ways", title="Encodings and protocols", short="Encodings", blocks=blocks)

@@ -164,7 +164,7 @@ def test_the_heat_map_has_every_encoding_and_what_a_server_does_not_take_is_empt
     for name in ("plot-ways-throughput", "plot-ways-cpu"):
         (heat,) = next(plot for plot in plots(page) if plot.id == name).figure["data"]
         assert len(heat["x"]) == 6 and len(heat["y"]) == 4
-        assert [sum(text != "not measured" for text in row) for row in heat["text"]] == [5, 5, 3, 3]
+        assert [sum(text != "–" for text in row) for row in heat["text"]] == [5, 5, 3, 3]
     assert "One encoding" not in titles(section(page, "ways").blocks)
 
 
