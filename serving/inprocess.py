@@ -23,12 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from faceoff import cli, progress, servables
+from faceoff import cli, endpoints, progress, servables
 from faceoff.errors import FaceoffError, UsageError, unknown
 from faceoff.servables import Trained
 from serving.placement import choose_cores
+from serving.protocols import codec
 
 ROUNDS = 3
 
@@ -61,7 +60,8 @@ Calls = Callable[[int, int], dict[str, Callable[[], object]]]
 
 
 def _handler(archive: Path, trained: Trained) -> Calls:
-    spec = trained.signature.inputs[0]
+    where = endpoints.nowhere("torchserve", trained.manifest.model, 1)
+    codecs = {name: codec(where, trained.signature, "rest", name) for name in ("raw", "json")}
     folder = Path(tempfile.mkdtemp(prefix="inprocess-"))
     try:
         with zipfile.ZipFile(archive) as file:
@@ -81,9 +81,9 @@ def _handler(archive: Path, trained: Trained) -> Calls:
         shutil.rmtree(folder, ignore_errors=True)
 
     def calls(requests: int, rows: int) -> dict[str, Callable[[], object]]:
-        batches = [trained.golden.rows(index * rows, rows).inputs[spec.name] for index in range(requests)]
-        raw = [{"body": np.ascontiguousarray(batch, spec.wire_dtype).tobytes()} for batch in batches]
-        text = [{"body": {"instances": batch.tolist()}} for batch in batches]  # the front end's worker has parsed it
+        batches = [trained.golden.rows(index * rows, rows).inputs for index in range(requests)]
+        raw = [{"body": codecs["raw"].encode(batch)} for batch in batches]
+        text = [{"body": json.loads(codecs["json"].encode(batch))} for batch in batches]  # the front end's worker has parsed it
         for data in (raw, text):
             answers = handler.handle(data, context)
             if context.refused or len(answers) != requests:
