@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serving.embedded import freeze, warmup
-from serving.embedded.errors import Code, ServingError, not_found
+from serving.embedded.errors import Code, ServingError, invalid, not_found
 from serving.embedded.loading import LoadOptions
 from serving.embedded.signature import Signature, from_proto
 
@@ -49,6 +49,8 @@ class LoadedModel:
             fetched = self._callable(signature, outputs)(*feeds)
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), str(error.message)) from error
+        except UnicodeDecodeError as error:  # TensorFlow's message holds bytes of the request, and its binding wants text
+            raise invalid(bytes(error.object).decode(errors="replace")) from error
         return [as_array(value) for value in fetched]
 
     def max_natural_batch(self, signature: Signature) -> int:

@@ -32,8 +32,8 @@ def feeds(signature: Signature, num_rows: int, texts: str = TEXTS[0]) -> list[np
 
 
 def texts_of(model: Runnable, signature: Signature) -> str:
-    """The first of TEXTS that the model runs with; the last where it runs with none, or takes no strings."""
-    for texts in TEXTS[:-1]:
+    """The first of TEXTS that the model runs with; the first of all where it runs with none, or takes no strings."""
+    for texts in TEXTS:
         made = feeds(signature, 1, texts)
         if made is None or not any(array.dtype == object for array in made):
             return texts
@@ -42,7 +42,7 @@ def texts_of(model: Runnable, signature: Signature) -> str:
         except ServingError:
             continue
         return texts
-    return TEXTS[-1]
+    return TEXTS[0]
 
 
 def _png(value: int) -> bytes:
