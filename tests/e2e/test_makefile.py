@@ -10,6 +10,7 @@ import pytest
 from faceoff.store import Store
 from serving import state
 from tests.conftest import ROOT
+from tests.static import check_stopped
 
 pytestmark = pytest.mark.e2e
 
@@ -135,3 +136,4 @@ def test_the_demo(variables, tmp_path):
     assert (tmp_path / "results" / "demo" / "report.html").exists()
     assert any((tmp_path / "results" / "demo" / "samples").iterdir())
     assert state.read(Store(artifacts=tmp_path / "artifacts")) == []
+    assert check_stopped.left(tmp_path / "results" / "demo") == []
