@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from serving.embedded import NAME, flags, loading, logs
+from serving.embedded import NAME, flags, logs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(parsed: flags.Flags, arguments: Sequence[str]) -> int:
     log = logging.getLogger(__name__)
-    from serving.embedded import server
+    from serving.embedded import loading, server
 
     try:
         server.check_ports(parsed)

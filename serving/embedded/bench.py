@@ -17,11 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from faceoff import cli
-from serving.embedded import versions, warmup
-from serving.embedded.batcher import padded_rows
 
 KINDS = ("call", "padding")
 ROWS = (1, 8, 32)
@@ -62,10 +58,13 @@ def _best(run: Callable[[], object], repeats: int, rounds: int = 5) -> float:
 def _in_process(base: Path, kinds: Sequence[str]) -> dict[str, Table]:
     import gc
 
+    import numpy as np
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2
 
     from serving.embedded import model as models
+    from serving.embedded import versions, warmup
+    from serving.embedded.batcher import padded_rows
     from serving.embedded.loading import LoadOptions
 
     version, folder = max(versions.folders(base).items())

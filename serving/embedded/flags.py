@@ -2,7 +2,7 @@
 
 `--name=value`; a boolean is `--name`, `--name=true` or `--name=false`. No abbreviations, no `--name value`.
 A flag is served, accepted (it has no meaning here, and is logged), or refused (it has a meaning that is not built).
-No TensorFlow import, so that --help answers at once.
+Nothing large is imported, so that --help answers at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from serving.embedded import NAME
-from serving.embedded.loading import ENGINES
 
+ENGINES = ("tensorflow", "onnxruntime")  # what may run the models (loading.py)
 TRANSPORTS = ("core", "aio")
 EXIT_REFUSED = 255  # what the real server ends with on a bad start
 

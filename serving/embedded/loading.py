@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENGINES = {"tensorflow": "serving.embedded.model", "onnxruntime": "serving.embedded.model_onnx"}
+MODULES = {"tensorflow": "serving.embedded.model", "onnxruntime": "serving.embedded.model_onnx"}
 ONNX_FILE = "model.onnx"
 
 
@@ -59,7 +59,7 @@ class Engine:
     """Loads versions and puts a batcher in front of each. Made inside the event loop."""
 
     def __init__(self, flags: Flags, batching: BatchingConfig | None, metrics: Metrics) -> None:
-        self._module = importlib.import_module(ENGINES[flags.engine])
+        self._module = importlib.import_module(MODULES[flags.engine])
         self._options = LoadOptions(
             tags=tuple(flags.saved_model_tags.split(",")),
             intra_op_threads=flags.intra_op_threads,
