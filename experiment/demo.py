@@ -1,15 +1,16 @@
 """The whole path once: train, export, verify, deploy, load test, report, undeploy.
 
 `python -m experiment.demo` runs the stages that are missing, each as its own process, stops the servers it
-started, and prints where the report is. A stage's failure is the demo's; a load test that is INVALID still
-gives its report, and exit code 3.
+started, and prints where the report is. A stage that is skipped is named, with the reason; a training is one
+of `--profile` or longer, else it is done again. A stage's failure is the demo's; a load test that is INVALID
+still gives its report, and exit code 3.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from faceoff import cli, devices, endpoints, manifest, presets, processes, progr
 from faceoff.errors import FaceoffError, InvalidError, StageError, UsageError, unknown
 from faceoff.store import Store
 from serving import state
-from serving.deploy import resolve
+from serving.deploy import check_ports, resolve
 from serving.protocols import PROTOCOLS
 from serving.servers import server_class
+
+Stage = Callable[..., dict[str, Any]]  # of a name, a module and its options; returns the stage's JSON line
 
 
 def demo(args: argparse.Namespace) -> dict[str, Any]:
@@ -27,25 +30,18 @@ def demo(args: argparse.Namespace) -> dict[str, Any]:
     store = cli.store(args)
     run_dir = store.run_dir(args.run)
     check(args)
-    model, roots = ("--model", args.model), ("--artifacts", str(store.artifacts), "--results", str(store.results))
-    device = ("--device", args.device)
+    model, device = ("--model", args.model), ("--device", args.device)
     seconds: dict[str, float] = {}
 
     def stage(name: str, module: str, *options: str) -> dict[str, Any]:
         progress.say(f"\n== {name}")
         started = time.monotonic()
         try:
-            return processes.run_stage(module, *options, *roots)
+            return processes.run_stage(module, *options, "--artifacts", str(store.artifacts), "--results", str(store.results))
         finally:
             seconds[name] = round(time.monotonic() - started, 1)
 
-    missing = missing_stages(store, args.model)
-    if "train" in missing:
-        stage("train", "training.train", *model, *device, "--profile", args.profile)
-    if "export" in missing:
-        stage("export", "export.export", *model)
-    if "verify" in missing_stages(store, args.model):  # an export has verified itself
-        stage("verify", "export.verify", *model)
+    prepare(args, stage)
     ours = not deployed(store, args.model)
     invalid: StageError | None = None
     try:
@@ -76,6 +72,28 @@ def demo(args: argparse.Namespace) -> dict[str, Any]:
     return details
 
 
+def prepare(args: argparse.Namespace, stage: Stage) -> None:
+    """Train, export and verify what is missing; a stage that is skipped is named, with the reason."""
+    store, model = cli.store(args), ("--model", args.model)
+    directory, profile = store.model_dir(args.model), trained_profile(store, args.model)
+    missing = missing_stages(store, args.model)
+    if "train" not in missing and shorter(args.model, profile, args.profile):
+        progress.say(f"demo: {directory} holds a training of profile {profile}, shorter than {args.profile}: it is trained again")
+        missing = ["train", "export", "verify"]
+    if "train" in missing:
+        stage("train", "training.train", *model, "--device", args.device, "--profile", args.profile)
+    else:
+        progress.say(f"\n== train: skipped, {directory} holds a training of profile {profile}")
+    if "export" in missing:
+        stage("export", "export.export", *model)
+    else:
+        progress.say(f"\n== export: skipped, {store.export_dir(args.model, 1)} holds the exports of this training")
+    if "verify" in missing_stages(store, args.model):
+        stage("verify", "export.verify", *model)
+    else:
+        progress.say(f"\n== verify: skipped, {store.verify_dir(args.model, 1)} holds the proof of these exports")
+
+
 def check(args: argparse.Namespace) -> None:
     """Raise UsageError now for what a stage would refuse only after minutes of training and exporting."""
     presets.model(args.model)
@@ -85,10 +103,12 @@ def check(args: argparse.Namespace) -> None:
         if protocol not in PROTOCOLS:
             raise unknown("protocol", protocol, list(PROTOCOLS), "PROTOCOLS")
     devices.resolve(args.device)
-    for name in resolve(args.servers):
+    names = resolve(args.servers)
+    for name in names:
         server = server_class(name)
         server.settings(args.tuning)
         server.check()
+    check_ports(names, args.ports, ours_run=any(process.alive() for process in state.read(cli.store(args))))
 
 
 def missing_stages(store: Store, model: str) -> list[str]:
@@ -113,6 +133,20 @@ def missing_stages(store: Store, model: str) -> list[str]:
             return names[index:]
         upstream = (name, manifest.sha256(directory / manifest.NAME))
     return []
+
+
+def trained_profile(store: Store, model: str) -> str:
+    """The profile of the training in artifacts/<model>/; `unknown` where there is none or it does not say."""
+    try:
+        return str(manifest.read(store.model_dir(model), stage="train", command="make train").config.get("profile", "unknown"))
+    except FaceoffError:
+        return "unknown"
+
+
+def shorter(model: str, profile: str, wanted: str) -> bool:
+    """Whether a training of `profile` takes fewer steps than one of `wanted`; one of no known profile does."""
+    steps = presets.model(model).training.steps
+    return steps.get(profile, -1) < steps.get(wanted, 0)
 
 
 def deployed(store: Store, model: str) -> bool:

@@ -24,7 +24,7 @@ from faceoff.servables import Trained
 from faceoff.store import Store, write_atomic
 from serving import containers, parity, settings, state, warmup
 from serving.lifecycle import Job, Owned, Served, Server, ignore_interrupts
-from serving.placement import choose_cores, choose_ports
+from serving.placement import choose_cores, choose_ports, numbers
 from serving.servers import server_class
 
 
@@ -139,13 +139,27 @@ def _settings(names: list[str], tuning: str, path: Path | None) -> dict[str, dic
     return found
 
 
+def check_ports(names: list[str], mode: str, *, ours_run: bool) -> None:
+    """Raise UsageError for ports that are not understood or are in use; those that servers of ours hold now will be free."""
+    wanted = {key: server_class(name).standard_ports[use] for (name, use), key in _uses(names).items()}
+    if ours_run:
+        numbers(wanted, mode)
+    else:
+        choose_ports(wanted, mode)
+
+
 def _ports(names: list[str], mode: str) -> dict[str, dict[str, int]]:
-    """The ports of each server; a use that two servers have is told apart by the server's name."""
-    uses = [(name, use, port) for name in names for use, port in server_class(name).standard_ports.items()]
-    several = {use for _, use, _ in uses if sum(use == other for _, other, _ in uses) > 1}
-    keys = {(name, use): f"{use} of {name}" if use in several else use for name, use, _ in uses}
-    chosen = choose_ports({keys[name, use]: port for name, use, port in uses}, mode)
-    return {name: {use: chosen[keys[name, use]] for other, use, _ in uses if other == name} for name in names}
+    """The ports of each server."""
+    keys = _uses(names)
+    chosen = choose_ports({key: server_class(name).standard_ports[use] for (name, use), key in keys.items()}, mode)
+    return {name: {use: chosen[key] for (other, use), key in keys.items() if other == name} for name in names}
+
+
+def _uses(names: list[str]) -> dict[tuple[str, str], str]:
+    """What each port of each server is called; a use that two servers have is told apart by the server's name."""
+    uses = [(name, use) for name in names for use in server_class(name).standard_ports]
+    several = {use for _, use in uses if sum(use == other for _, other in uses) > 1}
+    return {(name, use): f"{use} of {name}" if use in several else use for name, use in uses}
 
 
 def served(store: Store, trained: Trained, form: str, version: int) -> Served:

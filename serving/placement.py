@@ -47,7 +47,7 @@ def choose_ports(wanted: Mapping[str, int], mode: str) -> dict[str, int]:
 
     Standard and given ports are checked to be free. Raises UsageError.
     """
-    given = _given(wanted, mode)
+    given = numbers(wanted, mode)
     chosen: dict[str, int] = {}
     held: list[socket.socket] = []
     try:
@@ -71,19 +71,19 @@ def choose_ports(wanted: Mapping[str, int], mode: str) -> dict[str, int]:
     return chosen
 
 
-def _given(wanted: Mapping[str, int], mode: str) -> dict[str, int]:
-    """Every use with its number, 0 for any; those with a number first, so that no free one takes it."""
+def numbers(wanted: Mapping[str, int], mode: str) -> dict[str, int]:
+    """Every use with its number, 0 for any; those with a number first, so that no free one takes it. Raises UsageError."""
     if mode in MODES:
         return {use: number if mode == "standard" else 0 for use, number in wanted.items()}
     if "=" not in mode:
         raise UsageError(f"unknown ports {mode!r}: expected standard, free, or a list like tfserving-rest=9000 (set PORTS=...)")
     names = {use.replace(" ", "-"): use for use in wanted}
-    numbers: dict[str, int] = {}
+    given: dict[str, int] = {}
     for part in cli.comma_list(mode):
         name, _, number = part.partition("=")
         if name not in names:
             raise UsageError(f"PORTS={mode}: found {name!r}, expected one of {', '.join(sorted(names))}")
         if not number.isdecimal() or not 1 <= int(number) <= 65535:
             raise UsageError(f"PORTS={mode}: found {part!r}, expected a port from 1 to 65535")
-        numbers[names[name]] = int(number)
-    return numbers | {use: 0 for use in wanted if use not in numbers}
+        given[names[name]] = int(number)
+    return given | {use: 0 for use in wanted if use not in given}

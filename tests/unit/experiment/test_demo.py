@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import time
 
 import psutil
@@ -20,7 +21,7 @@ def store(tmp_path):
     folders = {"train": store.model_dir("cnn"), "export": store.export_dir("cnn", 1), "verify": store.verify_dir("cnn", 1)}
     (folders["train"] / "golden").mkdir(parents=True)
     (folders["train"] / "weights.npz").write_text("w")
-    manifest.write(folders["train"], stage="train", model="cnn")
+    manifest.write(folders["train"], stage="train", model="cnn", config={"profile": "quick"})
     for name, before in (("export", "train"), ("verify", "export")):
         folders[name].mkdir(parents=True, exist_ok=True)
         (folders[name] / "file").write_text(name)
@@ -75,8 +76,30 @@ def test_a_deploy_of_somebody_else_is_left_alone(store, capsys):
     roots = ("--artifacts", str(store.artifacts), "--results", str(store.results))
     with state.lock(store, "deploy"):
         assert demo.main(["--servers", "tfserving-embedded", *roots]) == 2
-    error = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["error"]
+    captured = capsys.readouterr()
+    error = json.loads(captured.out.strip().splitlines()[-1])["error"]
     assert error.endswith("wait until it has ended, then deploy again")  # and not "then undeploy again"
+    for name, words in (("train", "profile quick"), ("export", "exports of this training"), ("verify", "proof of these exports")):
+        assert any(line.startswith(f"== {name}: skipped") and words in line for line in captured.err.splitlines())
+
+
+def test_a_training_that_is_too_short_is_done_again(store):
+    assert demo.trained_profile(store, "cnn") == "quick"
+    assert demo.shorter("cnn", "quick", "full")
+    assert not demo.shorter("cnn", "quick", "quick")
+    assert not demo.shorter("cnn", "full", "quick")  # an hour's training is not replaced by a minute's
+    assert demo.shorter("cnn", demo.trained_profile(store, "mlp"), "quick")
+
+
+def test_a_port_in_use_is_said_before_anything_is_trained(tmp_path, capsys):
+    roots = ("--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert demo.main(["--servers", "tfserving-embedded", "--ports", f"tfserving-rest={port}", *roots]) == 2
+    assert f"port {port} (tfserving rest) is in use" in json.loads(capsys.readouterr().out.strip().splitlines()[-1])["error"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -90,6 +113,7 @@ def test_a_deploy_of_somebody_else_is_left_alone(store, capsys):
         (["--servers", "nope"], "unknown server 'nope'"),
         (["--servers", "tfserving-embedded", "--tuning", "nope"], "unknown settings of tfserving-embedded 'nope'"),
         (["--servers", "torchserve"], "/no/such/java"),
+        (["--servers", "tfserving-embedded", "--ports", "nope"], "unknown ports 'nope'"),
         (["--run", "../up"], "run name"),
     ],
 )
