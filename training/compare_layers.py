@@ -3,7 +3,11 @@
 `python -m training.compare_layers --model lstm` gives both the same weights (drawn, with noise on biases and scales,
 so that nothing hides behind a zero or a one) and the same golden rows, each in a process of its own, and prints the
 largest difference of every layer in order. Exit code 1 when they are not equal; the JSON line names the layer:
-{"status", "model", "first_layer_apart", "layers": [{"name", "max_abs_difference", "max_abs_value", "tolerance"}]}.
+{"status", "model", "first_layer_apart", "layers": [{"name", "max_abs_difference", "max_abs_value", "tolerance"}],
+"only_in": {"torch": [names], "tf": [names]}}.
+
+A layer that only one side has is named and is no fault by itself: padding is a layer in one framework and part of the
+next in the other, as is a group of layers. What has weights is on both sides, or the weights would not have fitted.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import numpy as np
 from faceoff import cli, presets, processes, progress
 from faceoff.errors import FaceoffError
 from faceoff.presets import ModelPreset
+from faceoff.signature import Arrays
 from training import plan as plans
 from training import weights
 from training.datasets import Dataset, load
@@ -36,8 +41,8 @@ def compare_layers(args: argparse.Namespace) -> dict[str, Any]:
         progress.say(f"compare_layers: {preset.name} on {dataset.name}, golden rows, each framework in turn")
         for framework in FRAMEWORKS:
             run(framework, directory)
-        layers = compare(directory, preset.tolerances.frameworks)
-    return verdict(preset.name, layers)
+        layers, alone = compare(directory, preset.tolerances.frameworks), only_in(directory)
+    return verdict(preset.name, layers, alone)
 
 
 def write_plan(directory: Path, preset: ModelPreset, dataset: Dataset) -> None:
@@ -55,10 +60,9 @@ def run(framework: str, directory: Path) -> None:
 def compare(directory: Path, tolerance: float) -> list[dict[str, Any]]:
     """The layers that both have, in torch's order. The tolerance of a layer grows with its largest value above 1.
 
-    A part that one framework makes a layer of and the other does not (padding, a group of layers) is left out; what has
-    weights is on both sides, or the weights would not have fitted. Raises FaceoffError when the shapes differ.
+    Raises FaceoffError when the shapes differ.
     """
-    torch, tf = (weights.load(directory / framework / "layers.npz") for framework in FRAMEWORKS)
+    torch, tf = _outputs(directory)
     layers = []
     for name in [name for name in torch if name in tf]:
         if torch[name].shape != tf[name].shape:
@@ -75,7 +79,18 @@ def compare(directory: Path, tolerance: float) -> list[dict[str, Any]]:
     return layers
 
 
-def verdict(model: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
+def only_in(directory: Path) -> dict[str, list[str]]:
+    """The names of the layers that one side has and the other has not, by the framework that has them."""
+    torch, tf = _outputs(directory)
+    return {"torch": [name for name in torch if name not in tf], "tf": [name for name in tf if name not in torch]}
+
+
+def _outputs(directory: Path) -> list[Arrays]:
+    """The output of every layer, torch's and TensorFlow's."""
+    return [weights.load(directory / framework / "layers.npz") for framework in FRAMEWORKS]
+
+
+def verdict(model: str, layers: list[dict[str, Any]], alone: dict[str, list[str]]) -> dict[str, Any]:
     """Show the table; returns the JSON line's content. Raises FaceoffError that names the first layer beyond its tolerance."""
     # `not <=`, so that NaN is beyond every tolerance.
     beyond = [layer for layer in layers if not layer["max_abs_difference"] <= layer["tolerance"]]
@@ -90,7 +105,10 @@ def verdict(model: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
         for layer in layers
     ]
     progress.table(f"Layers of {model}", ["layer", "max |difference|", "max |value|", "tolerance", ""], rows)
-    found = {"model": model, "first_layer_apart": beyond[0]["name"] if beyond else None, "layers": layers}
+    for framework, names in alone.items():
+        if names:
+            progress.say(f"compare_layers: only {framework} makes a layer of {', '.join(names)}; not compared")
+    found = {"model": model, "first_layer_apart": beyond[0]["name"] if beyond else None, "layers": layers, "only_in": alone}
     if beyond:
         first = beyond[0]
         raise FaceoffError(

@@ -50,20 +50,30 @@ def test_a_broken_pair_is_caught_and_the_layer_is_named(tmp_path, model, mistake
     processes.run_stage("tests.fakes.broken_pairs", mistake, "--plan", str(tmp_path))
     layers = compare_layers.compare(tmp_path, preset.tolerances.frameworks)
     with pytest.raises(FaceoffError, match=f"part at layer '{layer}'") as caught:
-        compare_layers.verdict(model, layers)
+        compare_layers.verdict(model, layers, {})
     assert caught.value.details["first_layer_apart"] == layer
 
 
-def test_a_layer_that_only_one_side_has_does_not_pass_for_equal(tmp_path):
+def test_a_layer_that_only_one_side_has_is_named_and_not_compared(tmp_path, capsys):
     for framework, names in (("torch", ("a", "b")), ("tf", ("a", "c"))):
         weights.save(tmp_path / framework / "layers.npz", {name: np.ones(3, np.float32) for name in names})
-    assert [layer["name"] for layer in compare_layers.compare(tmp_path, 1e-5)] == ["a"]
+    layers, alone = compare_layers.compare(tmp_path, 1e-5), compare_layers.only_in(tmp_path)
+    assert [layer["name"] for layer in layers] == ["a"]
+    assert compare_layers.verdict("x", layers, alone)["only_in"] == {"torch": ["b"], "tf": ["c"]}
+    said = capsys.readouterr().err
+    assert "only torch makes a layer of b" in said
+    assert "only tf makes a layer of c" in said
+
+
+def test_layers_of_other_shapes_or_of_no_number_are_not_equal(tmp_path):
+    for framework in ("torch", "tf"):
+        weights.save(tmp_path / framework / "layers.npz", {"a": np.ones(3, np.float32)})
     weights.save(tmp_path / "tf" / "layers.npz", {"a": np.ones((3, 1), np.float32)})
     with pytest.raises(FaceoffError, match="layer 'a' gives"):
         compare_layers.compare(tmp_path, 1e-5)
     weights.save(tmp_path / "tf" / "layers.npz", {"a": np.full(3, np.nan, np.float32)})
     with pytest.raises(FaceoffError, match="part at layer 'a'"):
-        compare_layers.verdict("x", compare_layers.compare(tmp_path, 1e-5))
+        compare_layers.verdict("x", compare_layers.compare(tmp_path, 1e-5), {})
 
 
 @pytest.mark.slow
