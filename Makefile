@@ -87,12 +87,9 @@ train: $(STAMP) ## train MODEL in both frameworks (DATASET WEIGHTS PROFILE DEVIC
 	  --precision '$(PRECISION)' --seeds '$(SEEDS)' $(call option,--modes,$(MODES)) --workers '$(WORKERS)' \
 	  $(call option,--run,$(RUN)) $(STORE)
 
-train-all: $(STAMP) ## every model of presets/models in lock-step, one after the other, then a report on them (PROFILE DEVICE PRECISION RUN)
-	for model in $(basename $(notdir $(wildcard presets/models/*.yaml))); do \
-	  $(PY) -m training.train --model "$$model" --profile '$(PROFILE)' --device '$(DEVICE)' --precision '$(PRECISION)' \
-	    --run '$(or $(RUN),zoo)' $(STORE) || exit $$?; \
-	done
-	$(PY) -m report.build --run '$(or $(RUN),zoo)' $(STORE)
+train-all: $(STAMP) ## every model, one after the other, then a report on them (PROFILE DEVICE TRAIN=lockstep|native PRECISION SEEDS RUN)
+	$(PY) -m training.all --profile '$(PROFILE)' --device '$(DEVICE)' --train '$(TRAIN)' --precision '$(PRECISION)' \
+	  --seeds '$(SEEDS)' --run '$(or $(RUN),zoo)' $(STORE)
 
 train-tensorboard: $(STAMP) ## open TensorBoard on MODEL's training logs, on loopback, until Ctrl-C or an hour (RUN)
 	$(PY) -m training.board --model '$(MODEL)' $(call option,--run,$(RUN)) $(STORE)

@@ -34,7 +34,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
 
 def newest_run(store: Store) -> str:
     """The run whose summary or training was written last. Raises MissingStageError when there is none."""
-    records = [*store.results.glob("*/summary.json"), *store.results.glob("*/training/*/*.json")]
+    records = [*store.results.glob("*/summary.json"), *store.results.glob("*/training/*/*/*.json")]
     if not records:
         raise MissingStageError(f"found no run in {store.results}: expected results/<run>/summary.json; run: make loadtest")
     newest = max(records, key=lambda path: path.stat().st_mtime).relative_to(store.results).parts[0]

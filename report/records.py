@@ -57,7 +57,7 @@ def load(name: str, directory: Path) -> Run:
     """
     path = directory / "summary.json"
     command = f"make loadtest RUN={name}"
-    if not path.is_file() and any(directory.glob("training/*/*.json")):
+    if not path.is_file() and any(directory.glob("training/*/*/*.json")):
         return Run(name=name, directory=directory, summary={}, records={})
     if not path.is_file():
         raise MissingStageError(f"found no {path}: expected the summary of a load test; run: {command}")

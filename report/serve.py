@@ -56,7 +56,7 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
 def runs(store: Store) -> list[str]:
     """Every run that a report can be made of, the newest first."""
     found: dict[str, float] = {}
-    for pattern in ("*/summary.json", "*/training/*/*.json"):
+    for pattern in ("*/summary.json", "*/training/*/*/*.json"):
         for path in store.results.glob(pattern):
             name = path.relative_to(store.results).parts[0]
             if not name.endswith(".partial"):
@@ -77,7 +77,7 @@ def report(store: Store, run: str) -> str:
 
 
 def _newest_record(directory: Path) -> float:
-    patterns = ("summary.json", "compare.json", "records/*.json", "training/*/*.json")
+    patterns = ("summary.json", "compare.json", "records/*.json", "training/*/*/*.json")
     return max((path.stat().st_mtime for pattern in patterns for path in directory.glob(pattern)), default=0.0)
 
 

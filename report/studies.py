@@ -1,4 +1,5 @@
-"""The training records of a run over several models: results/<run>/training/<model>/*.json, as training's stages wrote them.
+"""The training records of a run over several models: results/<run>/training/<model>/<kind>/<kind>.json, as its
+stages wrote them.
 
 Any of them may be missing; a file that is not what it should be is a CorruptError that names it.
 """
@@ -35,8 +36,8 @@ class Study:
 def load(run: Run, kind: str) -> list[Study]:
     """All records of `kind` in the run, by the models' names."""
     found = []
-    for path in sorted((run.directory / "training").glob(f"*/{kind}.json")):
-        model = path.parent.name
+    for path in sorted((run.directory / "training").glob(f"*/{kind}/{kind}.json")):
+        model = path.parent.parent.name
         command = KINDS[kind].format(model=model, run=run.name)
         try:
             data = json.loads(path.read_text(encoding="utf-8"))

@@ -7,7 +7,8 @@ number of threads, so N workers use N times the cores of one: efficiency is t(1)
 
 The gradients' mean over the workers is the gradient of the mean loss, so the losses must stay within the model's bound.
 Batch normalization breaks that: each worker normalizes by its own share. For such a model the difference is reported and
-not judged. Written to results/<run>/training/<model>/distributed.json.
+not judged. Times during which others used the cores are INVALID, as those of training.modes are. Written to
+results/<run>/training/<model>/distributed/, all of it or nothing: distributed.json and runs/<name>/record.json.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from faceoff import environment, processes, progress
 from faceoff.errors import UsageError
-from faceoff.store import write_atomic
+from faceoff.store import replacing_directory
 from training import outcome, ports, weights
 from training.job import FRAMEWORKS, Job
 
@@ -33,22 +34,23 @@ def run(job: Job, *, num_workers: int, directory: Path) -> dict[str, Any]:
     """Train with one worker and with `num_workers` in both frameworks, write distributed.json; returns it in brief."""
     check(job, num_workers)
     job = job.with_threads(max(1, job.threads // num_workers))
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".distributed-", dir=directory) as folder:
-        plan = Path(folder)
-        job.write_plan(plan)
-        found = {framework: _measure(job, plan, framework, num_workers, directory) for framework in FRAMEWORKS}
-        batch_norm = any(name.endswith("/moving_mean") for name in weights.load(plan / "initial.npz"))
-    judged = not batch_norm
-    record = {
-        **job.describe(),
-        "num_workers": num_workers,
-        "judged": judged,
-        "not_judged_because": "" if judged else BATCH_NORM,
-        "frameworks": found,
-        "environment": environment.record(),
-    }
-    write_atomic(directory / "distributed.json", json.dumps(record, indent=1) + "\n")
+    with replacing_directory(directory) as kept:
+        with tempfile.TemporaryDirectory(prefix=".plan-", dir=kept) as folder:
+            plan = Path(folder)
+            job.write_plan(plan)
+            found = {framework: _measure(job, plan, framework, num_workers, kept) for framework in FRAMEWORKS}
+            batch_norm = any(name.endswith("/moving_mean") for name in weights.load(plan / "initial.npz"))
+        judged = not batch_norm
+        record = {
+            **job.describe(),
+            "num_workers": num_workers,
+            "judged": judged,
+            "not_judged_because": "" if judged else BATCH_NORM,
+            "invalid_reasons": [reason for side in found.values() for reason in side["invalid_reasons"]],
+            "frameworks": found,
+            "environment": environment.record(),
+        }
+        (kept / "distributed.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     _show(record)
     if judged:
         for framework, side in found.items():
@@ -57,7 +59,7 @@ def run(job: Job, *, num_workers: int, directory: Path) -> dict[str, Any]:
     brief = {f: {k: v for k, v in side.items() if k not in ("losses", "step_ms")} for f, side in found.items()}
     return {
         "record": str(directory / "distributed.json"),
-        **{name: record[name] for name in ("num_workers", "judged", "not_judged_because")},
+        **{name: record[name] for name in ("num_workers", "judged", "not_judged_because", "invalid_reasons")},
         "frameworks": brief,
     }
 
@@ -104,6 +106,7 @@ def _measure(job: Job, plan: Path, framework: str, num_workers: int, directory: 
         "speedup": one / many,
         "efficiency": one / many / num_workers,
         "peak_rss_bytes": {"1": records[alone]["peak_rss_bytes"], str(num_workers): [a["peak_rss_bytes"] for a in answers]},
+        "invalid_reasons": [reason for name, one in records.items() for reason in outcome.busy(name, one)],
         "lockstep": outcome.compare_losses(records[alone]["losses"], records[together]["losses"], **job.loss_bounds),
         "losses": {"1": records[alone]["losses"], str(num_workers): records[together]["losses"]},
         "step_ms": {"1": records[alone]["step_ms"], str(num_workers): records[together]["step_ms"]},
@@ -125,5 +128,7 @@ def _show(record: dict[str, Any]) -> None:
     ]
     columns = ["framework", "backend", "1 worker, ms", f"{num} workers, ms", "efficiency", "losses apart"]
     progress.table(f"{num} workers against one, the same global batch", columns, rows)
+    if record["invalid_reasons"]:
+        progress.say(f"train: INVALID, these times are not to be believed: {'; '.join(record['invalid_reasons'])}")
     if not record["judged"]:
         progress.say(f"train: losses are not judged: {record['not_judged_because']}")

@@ -51,6 +51,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             num_steps=plan.num_steps,
             board=scalars.Nowhere(),
             evaluate=lambda: None,
+            fellows=loop.fellows(),
         )
         outputs = evaluate_torch.outputs(model, plan, plan.test_inputs)
     finally:

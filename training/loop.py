@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from training.scalars import Board
 
 @dataclass(kw_only=True)
 class Trajectory:
-    """What every step left, in order. `evaluations` are (steps taken, test accuracy)."""
+    """What every step left, in order; no times where nothing was timed. `evaluations` are (steps taken, test accuracy)."""
 
     losses: list[float] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
     evaluations: list[tuple[int, float]] = field(default_factory=list)
-    others_percent: float = 0.0  # of the time of the cores that it may use: what others used or the hypervisor took
+    others_percent: float | None = None  # of the time of the cores that it may use: what others used or the hypervisor took
 
 
 def run(
@@ -39,17 +39,26 @@ def run(
     board: Board,
     evaluate: Callable[[], float | None],
     evaluate_every: int = 0,
+    timed: bool = True,
+    fellows: Sequence[psutil.Process] = (),
 ) -> Trajectory:
-    """Take every step; evaluate after each `evaluate_every` of them (0: never)."""
+    """Take every step; evaluate after each `evaluate_every` of them (0: never).
+
+    Not `timed`: another training runs beside this one, and no time is kept. `fellows` are workers of the same training:
+    what they use is not others' use.
+    """
     found = Trajectory()
-    started, others = time.perf_counter(), _used_by_others_s()
+    started, others = time.perf_counter(), _used_by_others_s(fellows)
     with progress.bar(f"train {label}", num_steps) as bar:
         for index, rows in enumerate(batches):
             begin = time.perf_counter()
             loss = step(rows)
-            found.step_ms.append((time.perf_counter() - begin) * 1e3)
+            step_ms = (time.perf_counter() - begin) * 1e3
             found.losses.append(loss)
-            scalars = {"loss": loss, "step_ms": found.step_ms[-1]}
+            scalars = {"loss": loss}
+            if timed:
+                found.step_ms.append(step_ms)
+                scalars["step_ms"] = step_ms
             if evaluate_every and (index + 1) % evaluate_every == 0:
                 accuracy = evaluate()
                 if accuracy is not None:
@@ -58,12 +67,18 @@ def run(
             board.add(index, scalars)
             bar.advance(note=f"loss {loss:.4f}")
     had = processes.usable_cores() * max(time.perf_counter() - started, 1e-9)
-    found.others_percent = 100.0 * max(0.0, _used_by_others_s() - others) / had
+    if timed:
+        found.others_percent = 100.0 * max(0.0, _used_by_others_s(fellows) - others) / had
     return found
 
 
-def _used_by_others_s() -> float:
-    """Seconds so far in which a core that this process may use was busy and not with this process.
+def fellows() -> list[psutil.Process]:
+    """The other processes that our parent started: of a worker, its fellow workers."""
+    return [child for child in psutil.Process(os.getppid()).children() if child.pid != os.getpid()]
+
+
+def _used_by_others_s(fellows: Sequence[psutil.Process]) -> float:
+    """Seconds so far in which a core that this process may use was busy and not with this process or a fellow.
 
     Not how long threads wait for a core: TensorFlow has more threads than cores, and they wait for each other.
     """
@@ -71,7 +86,15 @@ def _used_by_others_s() -> float:
     times = psutil.cpu_times(percpu=True)
     own = [times[core] for core in cores] if cores[-1] < len(times) else times  # a container may count its own cores from 0
     busy = sum(sum(core[:8]) - core.idle - core.iowait for core in own)  # fields after the eighth are contained in others
-    return float(busy) - time.process_time()
+    return float(busy) - time.process_time() - sum(map(_used_s, fellows))
+
+
+def _used_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # ended: what it used counts as others' then, which makes a result INVALID, never wrong
+        return 0.0
+    return float(times.user + times.system)
 
 
 def add_options(parser: cli.Parser, *, name: str, modes: str) -> None:

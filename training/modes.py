@@ -9,8 +9,8 @@
 | tf-xla        | tf.function(jit_compile=True)                                       |
 
 Runs are ordered A B B A A B …, so that a drift of the machine hits all modes alike. The first two modes are run with
-and without TensorBoard logs, which says what logging costs. Written to results/<run>/training/<model>/: modes.json and
-runs/<mode>-<repeat>/record.json.
+and without TensorBoard logs, which says what logging costs. Written to results/<run>/training/<model>/modes/, all of it
+or nothing: modes.json and runs/<mode>-<repeat>/record.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 from faceoff import environment, processes, progress, stats
 from faceoff.errors import UsageError, unknown
-from faceoff.store import write_atomic
+from faceoff.store import replacing_directory
 from training import loop, outcome
 from training.job import Job
 
@@ -35,7 +35,6 @@ MODES = ("torch-eager", "torch-compile", "tf-function", "tf-eager", "tf-xla")
 DEFAULT = ("torch-eager", "tf-function")
 MIN_STEPS = 3  # the first is kept apart, and one value is no distribution
 REPEATS = {"quick": 2, "full": 6}
-MAX_OTHERS_PERCENT = 5.0  # of the cores' time; a machine that is busy with something else measures that
 NUM_EVALUATIONS = 15  # of the test accuracy, on the way
 
 
@@ -88,32 +87,19 @@ def check(job: Job) -> None:
 def run(job: Job, modes: Sequence[str], directory: Path) -> dict[str, Any]:
     """Run the schedule and write modes.json; returns what goes on the JSON line."""
     check(job)
-    order = schedule(modes, REPEATS.get(job.profile, 2))
-    records: dict[str, dict[str, Any]] = {}
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".modes-", dir=directory) as folder:
-        plan = Path(folder)
-        job.write_plan(plan)
-        for number, entry in enumerate(order, 1):
-            progress.say(f"train: {number} of {len(order)}: {entry.name}, {job.num_steps} steps")
-            records[entry.name] = _run(plan, entry, max(1, job.num_steps // NUM_EVALUATIONS))
-            outcome.keep(plan / entry.name, directory / "runs" / entry.name)
-            shutil.rmtree(plan / entry.name)
-    record = {
-        **job.describe(),
-        "repeats": REPEATS.get(job.profile, 2),
-        "order": [entry.name for entry in order],
-        "target_accuracy": job.preset.training.target_accuracy,
-        **summarize(
-            order,
-            records,
-            batch_size=job.preset.training.batch_size,
-            target=job.preset.training.target_accuracy,
-            bounds=job.loss_bounds,
-        ),
-        "environment": environment.record(),
-    }
-    write_atomic(directory / "modes.json", json.dumps(record, indent=1) + "\n")
+    repeats, about = REPEATS.get(job.profile, 2), job.preset.training
+    order = schedule(modes, repeats)
+    with replacing_directory(directory) as kept:
+        records = _run_all(job, order, kept)
+        record = {
+            **job.describe(),
+            "repeats": repeats,
+            "order": [entry.name for entry in order],
+            "target_accuracy": about.target_accuracy,
+            **summarize(order, records, batch_size=about.batch_size, target=about.target_accuracy, bounds=job.loss_bounds),
+            "environment": environment.record(),
+        }
+        (kept / "modes.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     _show(record)
     brief = [{name: value for name, value in mode.items() if name != "runs"} for mode in record["modes"]]
     return {
@@ -150,12 +136,24 @@ def summarize(
 
 def _reasons(name: str, records: dict[str, dict[str, Any]], first: str, bounds: dict[str, float]) -> list[str]:
     """Why one run is not to be believed: a busy machine, or losses that are not those of the run called `first`."""
-    others = records[name]["others_percent"]
-    busy = f"{name}: others used {others:.0f}% of the cores' time, limit {MAX_OTHERS_PERCENT:g}%"
     apart = outcome.compare_losses(records[first]["losses"], records[name]["losses"], **bounds)
     step = apart["first_step_beyond_bound"]
     parted = f"{name}: its losses leave the stated bound against {first} at step {(step or 0) + 1}: it trains another function"
-    return [*([busy] if others > MAX_OTHERS_PERCENT else []), *([] if step is None else [parted])]
+    return [*outcome.busy(name, records[name]), *([] if step is None else [parted])]
+
+
+def _run_all(job: Job, order: Sequence[Entry], directory: Path) -> dict[str, dict[str, Any]]:
+    """The record of every entry, by its name; each is kept in `directory`/runs/."""
+    records: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=directory) as folder:
+        plan = Path(folder)
+        job.write_plan(plan)
+        for number, entry in enumerate(order, 1):
+            progress.say(f"train: {number} of {len(order)}: {entry.name}, {job.num_steps} steps")
+            records[entry.name] = _run(plan, entry, max(1, job.num_steps // NUM_EVALUATIONS))
+            outcome.keep(plan / entry.name, directory / "runs" / entry.name)
+            shutil.rmtree(plan / entry.name)  # weights
+    return records
 
 
 def _run(plan: Path, entry: Entry, evaluate_every: int) -> dict[str, Any]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from faceoff import progress
 from faceoff.errors import FaceoffError
+from faceoff.store import replacing_directory
 
 APART = 1e-4  # losses further apart than this have parted
 # The first steps are held to APART in every model: rounding has had no time to grow, so more is a difference of method.
 EARLY_STEPS = 3
 BOUND_STEPS = 200  # the steps that a model's loss bound is stated for; later ones are only reported
+MAX_OTHERS_PERCENT = 5.0  # of the cores' time; a machine that is busy with something else measures that
 
 
 def read_record(directory: Path, name: str) -> dict[str, Any]:
@@ -31,6 +36,31 @@ def keep(source: Path, target: Path) -> None:
     shutil.copyfile(source / "record.json", target / "record.json")
     if (source / "tensorboard").is_dir():
         shutil.copytree(source / "tensorboard", target / "tensorboard")
+
+
+@contextmanager
+def keeping_evidence(source: Path, target: Path) -> Iterator[None]:
+    """When the block refuses the trainings in `source`, keep all their records in `target`, and say where.
+
+    The next block that ends well removes them.
+    """
+    try:
+        yield
+    except FaceoffError as error:
+        with replacing_directory(target) as kept:
+            for record in source.rglob("record.json"):
+                keep(record.parent, kept / record.parent.relative_to(source))
+        progress.say(f"train: the losses and times of both sides are kept in {target}")
+        error.details["evidence"] = str(target)
+        raise
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def busy(name: str, record: dict[str, Any]) -> list[str]:
+    """Why the times of one training, called `name`, are not to be believed: others used the cores; empty when they did not."""
+    others = record["others_percent"]
+    limit = MAX_OTHERS_PERCENT
+    return [f"{name}: others used {others:.0f}% of the cores' time, limit {limit:g}%"] if others > limit else []
 
 
 def compare_losses(torch: list[float], tf: list[float], *, bound: float, early_bound: float = APART) -> dict[str, Any]:

@@ -23,7 +23,10 @@ def peak_rss_bytes() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One training in one process. Times are wall-clock; the first step, which compiles, is kept apart."""
+    """One training in one process. Times are wall-clock; the first step, which compiles, is kept apart.
+
+    A native training has no times: the other framework trains beside it.
+    """
 
     framework: str
     version: str
@@ -31,7 +34,7 @@ class Record:
     precision: str
     device: str
     threads: int
-    import_s: float
+    import_s: float | None
     losses: list[float]  # of every step, in order
     step_ms: list[float]  # of every step, in order
     test_accuracy: float | None  # of its own trained weights; None where there are no right answers
@@ -41,7 +44,7 @@ class Record:
     native_seed: int | None = None  # of native training; None in lock-step, where the plan's seed rules both sides
     evaluations: list[tuple[int, float]] = field(default_factory=list)  # (steps taken, test accuracy) on the way
     logging_ms: list[float] = field(default_factory=list)  # of every step: writing its scalars, outside step_ms
-    others_percent: float | None = None  # of its cores' time: what others used (training.loop), its fellow workers among them
+    others_percent: float | None = None  # of its cores' time: what others used (training.loop); fellow workers are no others
     energy_j: float | None = None  # of the GPUs over all steps; None where NVML does not count it
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,7 +52,7 @@ class Record:
         return {
             **asdict(self),
             "first_step_ms": self.step_ms[0] if self.step_ms else None,
-            "training_s": sum(self.step_ms[1:]) / 1e3,
+            "training_s": sum(self.step_ms[1:]) / 1e3 if len(self.step_ms) == len(self.losses) else None,
             "peak_rss_bytes": peak_rss_bytes(),
         }
 

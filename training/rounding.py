@@ -22,7 +22,7 @@ def in_float64(job: Job, directory: Path) -> dict[str, Any]:
     """Repeat the lock-step training in `directory` in float64, from the same initial weights and batches.
 
     Returns outcome.compare_losses of the two frameworks and, as `float32_noise`, how far each framework's float32
-    losses are from its own float64 ones: what rounding alone does.
+    losses are from its own float64 ones: what rounding alone does. The records are kept in `directory`/float64/.
     """
     exact = replace(job, precision="float64")
     with tempfile.TemporaryDirectory(prefix=".float64-", dir=directory) as folder:
@@ -32,7 +32,8 @@ def in_float64(job: Job, directory: Path) -> dict[str, Any]:
         for framework in FRAMEWORKS:
             progress.say(f"train: {framework}, the same steps in float64: is it rounding that parts the losses?")
             processes.run_stage(f"training.train_{framework}", "--plan", str(plan), "--board", "off")
-        fine = {framework: outcome.read_record(plan, framework)["losses"] for framework in FRAMEWORKS}
+            outcome.keep(plan / framework, directory / "float64" / framework)
+    fine = {framework: outcome.read_record(directory / "float64", framework)["losses"] for framework in FRAMEWORKS}
     coarse = {framework: outcome.read_record(directory, framework)["losses"] for framework in FRAMEWORKS}
     noise = {f: outcome.compare_losses(coarse[f], fine[f], bound=outcome.APART) for f in FRAMEWORKS}
     return {

@@ -5,7 +5,7 @@ recipe does not say (training.optimizers). Seed s of one has nothing in common w
 lists of accuracies are independent and the test is Welch's (training.equivalence). What it speaks about is the mean
 over seeds on this one test set.
 
-Written to results/<run>/training/<model>/: study.json and runs/<framework>-seed-<s>/record.json.
+Written to results/<run>/training/<model>/study/, all of it or nothing: study.json and runs/<framework>-seed-<s>/record.json.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ import numpy as np
 
 from faceoff import environment, processes, progress
 from faceoff.errors import UsageError
-from faceoff.store import write_atomic
+from faceoff.presets import ModelPreset
+from faceoff.store import replacing_directory
 from training import equivalence, outcome
 from training.job import FRAMEWORKS, Job
+
+MIN_STEPS = 20  # fewer are chance, and equal chances are no equal accuracy
 
 
 def run(job: Job, *, num_seeds: int, directory: Path) -> dict[str, Any]:
     """Train every seed in both frameworks and write study.json; returns what goes on the JSON line."""
     if num_seeds < 2:
         raise UsageError(f"--seeds {num_seeds}: expected at least 2, an equivalence test needs a spread (set SEEDS=...)")
-    if job.preset.loss in {"none", "adversarial"}:
-        raise UsageError(f"model {job.preset.name!r} has no accuracy, which TRAIN=native compares: use TRAIN=lockstep")
+    if reason := why_not(job.preset, job.profile):
+        raise UsageError(f"model {job.preset.name!r} {reason}: TRAIN=native compares accuracies, use TRAIN=lockstep")
     seeds = [job.preset.training.seed + index for index in range(num_seeds)]
-    records = _train(job, seeds, directory)
-    study = {**job.describe(), **judge(records, seeds, margin=job.preset.training.accuracy_margin)}
-    study["environment"] = environment.record()
-    write_atomic(directory / "study.json", json.dumps(study, indent=1) + "\n")
+    with replacing_directory(directory) as kept:
+        records = _train(job, seeds, kept)
+        study = {**job.describe(), **judge(records, seeds, margin=job.preset.training.accuracy_margin)}
+        study["environment"] = environment.record()
+        (kept / "study.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
     _show(study)
     return {
         "model": job.preset.name,
@@ -45,6 +49,16 @@ def run(job: Job, *, num_seeds: int, directory: Path) -> dict[str, Any]:
         "equivalence": study["equivalence"],
         "verdict": study["verdict"],
     }
+
+
+def why_not(preset: ModelPreset, profile: str) -> str:
+    """Why the accuracies of two native trainings of a model say nothing, as the rest of a sentence; empty when they do."""
+    steps = preset.training.steps[profile]
+    if preset.loss in {"none", "adversarial"}:
+        return "has no right answers, so no accuracy"
+    if steps < MIN_STEPS:
+        return f"takes {steps} training steps in profile {profile}, which teach it nothing"
+    return ""
 
 
 def judge(records: dict[str, list[dict[str, Any]]], seeds: list[int], *, margin: float) -> dict[str, Any]:
@@ -68,8 +82,7 @@ def _train(job: Job, seeds: list[int], directory: Path) -> dict[str, list[dict[s
     """Both frameworks side by side, half the cores each: nothing here is timed."""
     job = job.with_threads(max(1, job.threads // 2))
     records: dict[str, list[dict[str, Any]]] = {framework: [] for framework in FRAMEWORKS}
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".study-", dir=directory) as folder:
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=directory) as folder:
         plan = Path(folder)
         job.write_plan(plan)
         for seed in seeds:
@@ -86,7 +99,7 @@ def _train(job: Job, seeds: list[int], directory: Path) -> dict[str, list[dict[s
             for framework, name in names.items():
                 records[framework].append(outcome.read_record(plan, name))
                 outcome.keep(plan / name, directory / "runs" / name)
-                shutil.rmtree(plan / name)
+                shutil.rmtree(plan / name)  # weights
     return records
 
 

@@ -10,9 +10,10 @@ the frameworks taken out, so that the losses stay within the model's bound. It w
 
 `--modes default` then compares the speed of modes (training.modes) and `--workers 2` trains data-parallel
 (training.distributed). `--train native` lets each framework go its own way for several seeds and tests whether they
-are equally accurate (training.study). These write to results/<run>/training/<model>/.
+are equally accurate (training.study). Each writes a folder of its own in results/<run>/training/<model>/: modes/,
+distributed/, study/, and with `--run` lockstep/ too. A lock-step training that is refused leaves failed/ there.
 
-Each framework trains in a process of its own, one after the other, so that time and memory mean something.
+Each framework trains in a process of its own; in lock-step one after the other, so that time and memory mean something.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from faceoff import cli, evaluation, golden, manifest, processes, progress
+from faceoff import cli, evaluation, golden, manifest, presets, processes, progress
 from faceoff.errors import FaceoffError, InvalidError, UsageError, unknown
 from faceoff.store import Store, replacing_directory, write_atomic
 from training import distributed, modes, outcome, rounding, study, weights
@@ -38,7 +39,7 @@ KEPT = ("version", "mode", "import_s", "first_step_ms", "step_ms", "peak_rss_byt
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Do what `--train` says, then what `--modes` and `--workers` add; returns the JSON line.
 
-    Raises InvalidError, when all is written, for a comparison of modes that is not to be believed.
+    Raises InvalidError, when all is written, for times that were compared and are not to be believed.
     """
     if args.train not in KINDS:
         raise unknown("way to train", args.train, list(KINDS), "TRAIN")
@@ -50,26 +51,31 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("TRAIN=native: expected no MODES or WORKERS, which compare equal trainings; use TRAIN=lockstep")
     job = jobs.from_args(args)
     if args.train == "native":
-        return study.run(job, num_seeds=args.seeds, directory=results)
+        return study.run(job, num_seeds=args.seeds, directory=results / "study")
     if chosen:
         modes.check(job)
     if args.workers > 1:
         distributed.check(job, args.workers)
-    done = lockstep(job, cli.store(args), served=args.weights)
+    done = lockstep(job, cli.store(args), served=args.weights, evidence=results / "failed")
     if args.run:
-        keep_lockstep(cli.store(args).model_dir(job.preset.name), results)
+        keep_lockstep(cli.store(args).model_dir(job.preset.name), results / "lockstep")
+    compared = {}
     if chosen:
-        done["comparison"] = modes.run(job, chosen, results)
+        compared["comparison"] = modes.run(job, chosen, results / "modes")
     if args.workers > 1:
-        done["distributed"] = distributed.run(job, num_workers=args.workers, directory=results)
-    reasons = done["comparison"]["invalid_reasons"] if chosen else []
+        compared["distributed"] = distributed.run(job, num_workers=args.workers, directory=results / "distributed")
+    done |= compared
+    reasons = [reason for record in compared.values() for reason in record["invalid_reasons"]]
     if reasons:
-        raise InvalidError(f"{len(reasons)} reasons not to believe the comparison of modes (first: {reasons[0]})", done)
+        raise InvalidError(f"{len(reasons)} reasons not to believe the times that were compared (first: {reasons[0]})", done)
     return done
 
 
-def lockstep(job: Job, store: Store, *, served: str) -> dict[str, Any]:
-    """Train in lock-step, compare, choose the served weights, replace artifacts/<model>/; returns the manifest's metrics."""
+def lockstep(job: Job, store: Store, *, served: str, evidence: Path) -> dict[str, Any]:
+    """Train in lock-step, compare, choose the served weights, replace artifacts/<model>/; returns the manifest's metrics.
+
+    Raises FaceoffError for two trainings that are not equal; their records are in `evidence` then.
+    """
     preset, final = job.preset, store.model_dir(job.preset.name)
     if final.exists():
         progress.say(f"train: {final} holds an earlier training; it and its exports will be replaced when this one succeeds")
@@ -82,16 +88,11 @@ def lockstep(job: Job, store: Store, *, served: str) -> dict[str, Any]:
                 f"{job.precision}, {job.threads} threads, {job.device}"
             )
             records[framework] = processes.run_stage(f"training.train_{framework}", "--plan", str(directory))
-        losses = {framework: outcome.read_record(directory, framework)["losses"] for framework in FRAMEWORKS}
-        apart = outcome.compare_losses(losses["torch"], losses["tf"], **job.loss_bounds)
-        what = f"{preset.name}, {job.recipe.describe()}, torch against tf"
-        if apart["first_step_apart"] is not None and job.precision == "float32":
-            apart["float64"] = rounding.in_float64(job, directory)
-            outcome.require_lockstep(apart["float64"], model=preset.name, what=f"{what} in float64")
-        outcome.require_lockstep(apart, model=preset.name, what=what)
-        progress.say("train: each framework computes the logits of both sides' weights")
-        processes.run_stages([(f"training.evaluate_{f}", ("--plan", str(directory))) for f in FRAMEWORKS])
-        metrics = compare(directory, model=preset.name, tolerance=preset.tolerances.frameworks, served=served, apart=apart)
+        with outcome.keeping_evidence(directory, evidence):
+            apart = judge(job, directory)
+            progress.say("train: each framework computes the logits of both sides' weights")
+            processes.run_stages([(f"training.evaluate_{f}", ("--plan", str(directory))) for f in FRAMEWORKS])
+            metrics = compare(directory, model=preset.name, tolerance=preset.tolerances.frameworks, served=served, apart=apart)
         config = {
             "preset": preset.to_dict(),
             "dataset": job.dataset.describe(),
@@ -110,6 +111,21 @@ def lockstep(job: Job, store: Store, *, served: str) -> dict[str, Any]:
     return {"model": preset.name, "directory": str(final), **metrics}
 
 
+def judge(job: Job, directory: Path) -> dict[str, Any]:
+    """Hold the losses of both sides against each other, in float64 too where they part; returns outcome.compare_losses.
+
+    Raises FaceoffError, which names the step, when they leave the stated bound.
+    """
+    losses = {framework: outcome.read_record(directory, framework)["losses"] for framework in FRAMEWORKS}
+    apart = outcome.compare_losses(losses["torch"], losses["tf"], **job.loss_bounds)
+    what = f"{job.preset.name}, {job.recipe.describe()}, torch against tf"
+    if apart["first_step_apart"] is not None and job.precision == "float32":
+        apart["float64"] = rounding.in_float64(job, directory)
+        outcome.require_lockstep(apart["float64"], model=job.preset.name, what=f"{what} in float64")
+    outcome.require_lockstep(apart, model=job.preset.name, what=what)
+    return apart
+
+
 def keep_lockstep(directory: Path, results: Path) -> None:
     """lockstep.json of a named run: losses, times and memory of both sides, for a report over several models."""
     trained = manifest.read(directory, stage="train", command="make train")
@@ -119,6 +135,7 @@ def keep_lockstep(directory: Path, results: Path) -> None:
         "config": trained.config,
         "metrics": trained.metrics,
         "losses": {framework: side["losses"] for framework, side in sides.items()},
+        "native_not_compared_because": study.why_not(presets.model(trained.model), trained.config["profile"]),
         "sides": {framework: {name: side[name] for name in KEPT} for framework, side in sides.items()},
         "environment": trained.environment,
     }

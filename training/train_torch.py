@@ -71,6 +71,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             board=board,
             evaluate=evaluate,
             evaluate_every=args.evaluate_every,
+            timed=not native,
         )
     joules = energy.used(joules, energy.gpu_joules())
 
@@ -84,7 +85,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         precision=plan.precision,
         device=plan.device,
         threads=torch.get_num_threads(),
-        import_s=import_s,
+        import_s=None if native else import_s,
         losses=found.losses,
         step_ms=found.step_ms,
         test_accuracy=evaluate(),
@@ -93,9 +94,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         optimizer=recipe.to_dict(),
         native_seed=args.native_seed,
         evaluations=found.evaluations,
-        logging_ms=board.cost_ms,
+        logging_ms=[] if native else board.cost_ms,
         others_percent=found.others_percent,
-        energy_j=joules,
+        energy_j=None if native else joules,
     )
     return record.write(directory)
 

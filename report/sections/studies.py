@@ -10,9 +10,9 @@ import numpy as np
 from report import formats, identity, studies
 from report.figures import studies as figures
 from report.figures import training as curves
-from report.page import Block, Cell, Column, Heading, Plot, Table, Tone
+from report.page import Block, Cell, Column, Heading, Notice, Plot, Table
 from report.records import Run, reading
-from report.sections import training_modes
+from report.sections import training_modes, training_native
 from report.studies import Study, optimizer
 
 
@@ -21,12 +21,15 @@ def blocks(run: Run) -> list[Block]:
     found: list[Block] = []
     makers: list[tuple[str, Callable[[Sequence[Study]], list[Block]]]] = [
         ("lockstep", _lockstep),
-        ("study", _native),
+        ("study", training_native.blocks),
         ("modes", training_modes.blocks),
         ("distributed", _distributed),
     ]
     for kind, make in makers:
         records = studies.load(run, kind)
+        if kind == "study":  # the models without one stand in its table too, each with the reason
+            there = {record.model for record in records}
+            records += [record for record in studies.load(run, "lockstep") if record.model not in there]
         if records:
             # Each maker reads record by record; the first one that is malformed is named by the last path tried.
             for record in records:
@@ -126,75 +129,12 @@ def _cost(records: Sequence[Study]) -> list[Block]:
     ]
 
 
-def _native(records: Sequence[Study]) -> list[Block]:
-    rows, tests = [], []
-    for record in records:
-        data, result = record.data, record.data["equivalence"]
-        tone: Tone = "good" if data["verdict"].startswith("equivalent") else "bad" if data["verdict"] == "different" else "warn"
-        low, high = (100 * value for value in result["interval"])
-        difference, margin = 100 * result["difference"], 100 * result["margin"]
-        needed = result.get("advice")  # older records have none
-        advice = f"about {formats.plural(needed, 'seed')} would do" if needed else ""
-        rows.append(
-            (
-                Cell(text=record.model, note=f"{data['dataset']['name']}, {optimizer(data['optimizer'])}"),
-                Cell(text=formats.count(len(data["seeds"]))),
-                *(
-                    Cell(text=formats.percent(float(np.mean(data["accuracy"][key])), 2), note=_spread(data["accuracy"][key]))
-                    for key in identity.FRAMEWORKS
-                ),
-                Cell(text=f"{difference:+.2f}", note=f"{low:+.2f} to {high:+.2f}"),
-                Cell(text=f"±{margin:g}"),
-                Cell(text=formats.number(result["p_value"])),
-                Cell(text=data["verdict"], note=advice, tone=tone),
-            )
-        )
-        tests.append(figures.Judged(label=record.model, difference=difference, low=low, high=high, margin=margin))
-    titles = ("Seeds", *identity.FRAMEWORKS.values(), "Difference, points", "Margin, points", "TOST p")
-    level = 100 * (1 - 2 * records[0].data["equivalence"]["alpha"])
-    table = Table(
-        caption="Equally accurate? Test accuracy, each framework with its own initializers, shuffling and defaults",
-        columns=(Column(title="Model"), *(Column(title=title, numeric=True) for title in titles), Column(title="Verdict")),
-        rows=rows,
-        note=f"Two one-sided Welch tests; the interval is the {level:.0f} % one that they compare with the margin. The verdict "
-        "speaks of the mean over seeds on this test set. That no difference was found would not be one.",
-    )
-    plot = Plot(
-        id="plot-equivalence",
-        title="Difference of accuracy against the margin",
-        figure=figures.equivalence(tests),
-        label="Intervals of the accuracy difference: "
-        + formats.listed([f"{test.label} {test.low:+.2f} to {test.high:+.2f} within ±{test.margin:g}" for test in tests]),
-        caption="Grey: the margin that was stated beforehand. An interval that lies inside it is shown to be equivalent.",
-    )
-    return [Heading(text="Each its own way: equally accurate?", id="training-native"), table, plot, *map(_seeds, records)]
-
-
-def _seeds(record: Study) -> Plot:
-    lines = [
-        figures.Curve(
-            series=identity.framework(key),
-            label=f"{identity.framework(key).label}, seed {seed}",
-            x=np.arange(1, len(losses) + 1, dtype=np.float64),
-            y=np.asarray(losses, dtype=np.float64),
-            opacity=0.5,
-        )
-        for key in identity.FRAMEWORKS
-        for seed, losses in zip(record.data["seeds"], record.data["losses"][key], strict=True)
-    ]
-    return Plot(
-        id=f"plot-seeds-{record.model}",
-        title=f"{record.model}: loss of every seed, each framework its own way",
-        figure=figures.curves(lines, x="optimizer step", y="loss"),
-        label=f"Training loss of {record.model} against optimizer step, {len(record.data['seeds'])} seeds a side.",
-        caption="Own initial weights and own order of the rows: the curves are alike only as far as the frameworks learn alike.",
-        legend=[identity.framework(key) for key in identity.FRAMEWORKS],
-    )
-
-
 def _distributed(records: Sequence[Study]) -> list[Block]:
-    rows = []
+    rows, notices = [], []
     for record in records:
+        if record.data["invalid_reasons"]:
+            title = f"{record.model}: INVALID, these times are not to be believed"
+            notices.append(Notice(title=title, items=record.data["invalid_reasons"], tone="bad"))
         num = str(record.data["num_workers"])
         for key, side in record.data["frameworks"].items():
             judged = record.data["judged"]
@@ -223,8 +163,4 @@ def _distributed(records: Sequence[Study]) -> list[Block]:
         note="Efficiency is t(1) / (N t(N)), every worker with as many threads as the one alone. With batch normalization a "
         "worker normalizes by its own share of the batch; such a model is another function and is not judged.",
     )
-    return [Heading(text="Several workers", id="training-distributed"), table]
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{formats.percent(min(values), 2)} to {formats.percent(max(values), 2)}"
+    return [Heading(text="Several workers", id="training-distributed"), *notices, table]

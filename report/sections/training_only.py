@@ -77,7 +77,15 @@ def _cards(found: dict[str, list[Study]]) -> list[Card]:
         )
     if found["distributed"]:
         workers = [_read(r, lambda r: int(r.data["num_workers"])) for r in found["distributed"]]
-        cards.append(Card(label="Data parallel", value=formats.plural(len(workers), "model"), note=f"{max(workers)} workers"))
+        calm = sum(not _read(r, lambda r: r.data["invalid_reasons"]) for r in found["distributed"])
+        cards.append(
+            Card(
+                label="Data parallel, VALID",
+                value=f"{calm} of {len(workers)}",
+                note=f"{max(workers)} workers, on a machine that did nothing else",
+                tone="good" if calm == len(workers) else "bad",
+            )
+        )
     return cards
 
 

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 OURS = {"faceoff", "training", "export", "serving", "loadtest", "experiment", "report", "k8s", "presets", "benchmarks"}
 COMMANDS = [
     "training.train",
+    "training.all",
     "training.train_torch",
     "training.train_tf",
     "training.compare_layers",

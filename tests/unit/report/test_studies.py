@@ -7,7 +7,7 @@ import pytest
 from faceoff import stats
 from report import build, compose, formats
 from report import records as report_records
-from report.page import Table, plots
+from report.page import Notice, Table, plots
 from tests.fakes import records
 from training import study
 from training.equivalence import tost
@@ -46,6 +46,7 @@ def write_studies(run):
             "config": job,
             "metrics": {"lockstep": lockstep, "num_steps": 200, "test_accuracy": {"torch": 0.61, "tf": 0.61}},
             "losses": {"torch": losses, "tf": [value + 1e-6 for value in losses]},
+            "native_not_compared_because": "",
             "sides": {key: fake_side(rng) for key in ("torch", "tf")},
             "environment": records.ENVIRONMENT,
         },
@@ -62,6 +63,7 @@ def write_studies(run):
             **job,
             "num_workers": 2,
             "judged": True,
+            "invalid_reasons": ["tf-2-workers: others used 12% of the cores' time, limit 5%"],
             "frameworks": {
                 key: {
                     "backend": "gloo",
@@ -84,8 +86,11 @@ def write_studies(run):
             "equivalence": result.to_dict(),
             "verdict": result.verdict,
         }
+    others = {"dcgan": "has no right answers, so no accuracy", "gru": ""}  # models without a native study
+    for model, why in others.items():
+        files[f"{model}/lockstep"] = {**files["lstm/lockstep"], "model": model, "native_not_compared_because": why}
     for name, data in files.items():
-        path = run / "training" / f"{name}.json"
+        path = run / "training" / name / f"{name.split('/')[1]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data), encoding="utf-8")
 
@@ -149,6 +154,26 @@ def test_the_verdict_of_each_model_stands_in_the_table(run):
     assert rows["cnn"][-1].note.startswith("about ")  # says how many
 
 
+def test_a_model_without_a_verdict_says_why(run):
+    rows = {row[0].text: row[-1] for row in tables(section(run)[0])["Equally accurate"].rows}
+    assert set(rows) == {"lstm", "cnn", "dcgan", "gru"}
+    assert (rows["dcgan"].text, rows["dcgan"].note) == ("none", "it has no right answers, so no accuracy")
+    assert (rows["gru"].text, rows["gru"].note) == ("not tried", "make train MODEL=gru RUN=demo TRAIN=native")
+
+
+def test_a_run_in_lock_step_only_says_that_no_accuracy_was_compared(run):
+    for path in run.glob("training/*/study/study.json"):
+        path.unlink()
+    found, page = section(run)
+    assert [row[-1].text for row in tables(found)["Equally accurate"].rows] == ["none", "not tried", "not tried"]
+    assert "plot-equivalence" not in {plot.id for plot in plots(page)}
+
+
+def test_times_of_workers_on_a_busy_machine_are_invalid(run):
+    notices = [block for block in section(run)[0].blocks if isinstance(block, Notice)]
+    assert ["tf-2-workers: others used 12% of the cores' time, limit 5%"] in [notice.items for notice in notices]
+
+
 def test_energy_that_nobody_counted_and_targets_that_nobody_reached_are_said(run):
     rows = {row[0].text: [cell.text for cell in row] for row in tables(section(run)[0])["lstm on mnist1d"].rows}
     assert "not reached" in rows["torch-eager"]
@@ -157,13 +182,13 @@ def test_energy_that_nobody_counted_and_targets_that_nobody_reached_are_said(run
 
 
 def test_without_a_target_none_is_called_missed(run):
-    records.edit(run / "training" / "lstm" / "modes.json", lambda modes: modes.update(target_accuracy=None))
+    records.edit(run / "training" / "lstm" / "modes" / "modes.json", lambda modes: modes.update(target_accuracy=None))
     rows = {row[0].text: [cell.text for cell in row] for row in tables(section(run)[0])["lstm on mnist1d"].rows}
     assert "not reached" not in rows["torch-eager"]
 
 
 def test_a_broken_record_is_named(run, capsys):
-    path = run / "training" / "lstm" / "modes.json"
+    path = run / "training" / "lstm" / "modes" / "modes.json"
     data = json.loads(path.read_text())
     del data["modes"][0]["peak_rss_bytes"]
     path.write_text(json.dumps(data))
@@ -201,12 +226,13 @@ def test_a_run_without_a_load_test_has_a_page_too(trained_only, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["report"] == str(trained_only / "report.html")
     page = compose.page(report_records.load("zoo", trained_only))
     cards = {card.label: card.value for block in page.lead for card in getattr(block, "cards", ())}
-    assert cards["Trained equally"] == "1 of 1"
+    assert cards["Trained equally"] == "3 of 3"
     assert cards["Equally accurate"] == "1 of 2"
     assert cards["Modes compared, VALID"] == "0 of 1"
+    assert cards["Data parallel, VALID"] == "0 of 1"
     assert {p.id for p in plots(page)} == {
-        *("plot-lockstep-lstm", "plot-lockstep-cost", "plot-equivalence", "plot-seeds-lstm", "plot-seeds-cnn"),
-        *("plot-modes-lstm", "plot-accuracy-lstm"),
+        *(f"plot-lockstep-{name}" for name in ("lstm", "dcgan", "gru", "cost")),
+        *("plot-equivalence", "plot-seeds-lstm", "plot-seeds-cnn", "plot-modes-lstm", "plot-accuracy-lstm"),
     }
     text = (trained_only / "report.md").read_text(encoding="utf-8")
     assert "make train MODEL=lstm TRAIN=native SEEDS=3 DATASET=mnist1d OPTIMIZER=adam PRECISION=float32 PROFILE=quick" in text
@@ -221,7 +247,7 @@ def test_a_run_of_nothing_is_refused(tmp_path, capsys):
 
 
 def test_what_only_float64_proves_equal_says_so(run):
-    path = run / "training" / "lstm" / "lockstep.json"
+    path = run / "training" / "lstm" / "lockstep" / "lockstep.json"
     data = json.loads(path.read_text())
     lockstep = data["metrics"]["lockstep"]
     lockstep |= {"first_step_apart": 86, "float64": {"max_abs_loss_difference": 3e-15, "bound": 1e-8}}
@@ -231,4 +257,5 @@ def test_what_only_float64_proves_equal_says_so(run):
     assert (row[-1].text, row[-1].tone) == ("equal", "good")
     lockstep["first_step_beyond_bound"] = 99
     path.write_text(json.dumps(data))
-    assert tables(section(run)[0])["Lock-step"].rows[0][-1].tone == "bad"
+    rows = {row[0].text: row[-1].tone for row in tables(section(run)[0])["Lock-step"].rows}
+    assert rows == {"dcgan": "good", "gru": "good", "lstm": "bad"}

@@ -1,10 +1,12 @@
+import json
 import math
 
 import numpy as np
 import pytest
 
 from faceoff.errors import FaceoffError
-from training import outcome
+from training import job as jobs
+from training import outcome, train
 
 
 def curves(num=250):
@@ -52,6 +54,24 @@ def test_what_is_within_a_wide_bound_or_after_its_steps_is_reported_only():
 def test_a_model_that_does_not_train_has_nothing_apart():
     found = outcome.compare_losses([], [], bound=1e-4)
     assert (found["max_abs_loss_difference"], found["bound_steps"]) == (0.0, 0)
+
+
+def test_refused_trainings_leave_their_records_until_others_pass(tmp_path):
+    """In float64 nothing is trained again, so that no framework is needed here."""
+    job = jobs.from_args(train.parser().parse_args(["--model", "mlp", "--precision", "float64"]))
+    trained, failed = tmp_path / "trained", tmp_path / "failed"
+    losses = dict(zip(("torch", "tf"), curves(), strict=True))
+    for name, values in losses.items():
+        (trained / name).mkdir(parents=True)
+        (trained / name / "record.json").write_text(json.dumps({"losses": values}))
+    with pytest.raises(FaceoffError, match="at step 1 of 200") as caught, outcome.keeping_evidence(trained, failed):
+        train.judge(job, trained)
+    assert caught.value.details["evidence"] == str(failed)
+    assert {name: outcome.read_record(failed, name)["losses"] for name in losses} == losses
+    (trained / "tf" / "record.json").write_text(json.dumps({"losses": losses["torch"]}))
+    with outcome.keeping_evidence(trained, failed):
+        train.judge(job, trained)
+    assert not failed.exists()
 
 
 def test_what_is_kept_of_a_training_has_no_weights(tmp_path):
