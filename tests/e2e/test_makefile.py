@@ -33,7 +33,7 @@ TARGETS = {
         "compare",
         "report",
     ),
-    *("compare-runs", "report-serve", "setup-formats"),
+    *("compare-runs", "report-benchmark", "report-serve", "setup-formats"),
     *("undeploy", "check", "test", "test-fast", "test-all", "e2e", "e2e-containers", "gpu-check", "clean", "help"),
 }
 
