@@ -14,7 +14,7 @@ import numpy.typing as npt
 from faceoff import golden
 from faceoff.golden import Golden
 from loadtest.loops import NO_ANSWER
-from serving.protocols import Codec, DecodeError
+from serving.codecs import Codec, DecodeError
 
 Problem = Callable[[int, bytes], str | None]  # payload, body -> what is wrong with it
 Decode = Callable[[bytes], object]  # what a client does with an answer; raises DecodeError

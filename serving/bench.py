@@ -35,9 +35,10 @@ from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from serving import deploy, running
 from serving.client import Client
+from serving.codecs import Route
 from serving.lifecycle import Job
 from serving.placement import choose_cores, choose_ports
-from serving.protocols import PROTOCOLS, Route, codec
+from serving.protocols import PROTOCOLS, codec
 from serving.servers import server_class
 from serving.servers.tfserving import find_model_server
 

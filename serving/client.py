@@ -1,4 +1,4 @@
-"""One small client for every server, sync and async: bytes out and in over the codecs of serving/protocols.
+"""One small client for every server, sync and async: bytes out and in over the codecs of serving/codecs.py.
 
     with Client(endpoint, signature, protocol="rest") as client:
         answer = client.predict({"images": rows})
@@ -24,7 +24,8 @@ from typing import Any
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.signature import Arrays, Signature
-from serving.protocols import Codec, DecodeError, codec
+from serving.codecs import Codec, DecodeError
+from serving.protocols import codec
 
 TIMEOUT_S = 30.0
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024

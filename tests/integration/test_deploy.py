@@ -18,7 +18,7 @@ from faceoff.signature import Signature
 from faceoff.store import Store
 from serving import state
 from serving.client import Client, RequestError
-from serving.protocols import RawRest
+from serving.codecs import RawRest
 from serving.servers import server_class
 from tests.conftest import ROOT, roots
 from tests.fakes import tensorflow_model_server

@@ -7,7 +7,7 @@ import numpy as np
 from faceoff.golden import Golden
 from faceoff.signature import image_classifier
 from loadtest.answers import Judge, against_golden
-from serving.protocols import JsonRest, Route
+from serving.codecs import JsonRest, Route
 
 SIGNATURE = image_classifier((1, 1, 1), 2)
 EXPECTED = Golden(

@@ -10,7 +10,8 @@ from faceoff import images
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
 from faceoff.signature import Signature, TensorSpec, image_classifier, image_generator
-from serving.protocols import DecodeError, codec
+from serving.codecs import DecodeError
+from serving.protocols import codec
 
 SIGNATURE = image_classifier((2, 2, 1), 3)
 ROWS = {"images": np.array([0.1, 1 / 3, -2.5e-7, 1e6] * 2, np.float32).reshape(2, 2, 2, 1)}
