@@ -28,7 +28,7 @@ class Added(Server):
     """A table of answers behind a few lines of HTTP and gRPC."""
 
     name = "added"
-    artifact_format = "saved_model"
+    artifact_format = "onnx"  # whose servables decode no images
     standard_ports: ClassVar = {"added rest": 9100, "added grpc": 9101}
 
     @classmethod
@@ -41,7 +41,7 @@ class Added(Server):
 
     def launch(self) -> Launch:
         served = self.job.served[0]
-        artifacts = served.artifact.parents[4]
+        artifacts = served.artifact.parents[3]
         ports = [str(self.ports["added rest"]), str(self.ports["added grpc"])]
         return Launch(argv=[sys.executable, "-m", "tests.fakes.added_server", *ports, served.model, str(artifacts)])
 
