@@ -149,10 +149,12 @@ class _Rest:
             response = self._pool.urlopen(
                 "POST", route.path, body=body, headers=headers, timeout=timeout_s, redirect=False, retries=False
             )
-        except urllib3.exceptions.TimeoutError as error:
-            raise RequestError(f"no answer from http://{route.target}{route.path} within {timeout_s:g} s") from error
         except urllib3.exceptions.HTTPError as error:
-            raise RequestError(f"no answer from http://{route.target}{route.path}: {error}") from error
+            # urllib3 counts a refused connection among the timeouts, which it is not.
+            refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+            late = isinstance(error, urllib3.exceptions.TimeoutError) and not refused
+            why = f" within {timeout_s:g} s" if late else f": {error}"
+            raise RequestError(f"no answer from http://{route.target}{route.path}{why}") from error
         if response.status != 200:
             raise RequestError(f"HTTP {response.status} from {route.path}: {_said(response.data)}")
         return response.data
