@@ -19,7 +19,7 @@ from faceoff.errors import UsageError
 from faceoff.store import write_atomic
 
 if TYPE_CHECKING:
-    from report.page import Page
+    from report.page import Block, Page
     from report.records import Run
 
 SECTIONS = ("verdict", "compared", "throughput", "breakdown", "ways", "tuning", "validity", "environment")
@@ -50,7 +50,7 @@ def page(run: Run) -> Page:
         raise UsageError(f"run {run.name} is no comparison: expected one that make compare wrote (set RUN=...)")
     whole = compose.page(run)
     sections = [
-        replace(section, blocks=[block for block in section.blocks if not isinstance(block, Plot)])
+        replace(section, blocks=[block for block in section.blocks if not isinstance(block, Plot) and not _long(block)])
         for section in whole.sections
         if section.id in SECTIONS
     ]
@@ -58,6 +58,14 @@ def page(run: Run) -> Page:
     sections.insert(1 + next(at for at, section in enumerate(sections) if section.id == "throughput"), benchmark.visits(compared))
     lead = [*fairness.standing(compared), *whole.lead, benchmark.versions(run)]
     return replace(whole, lead=lead, sections=sections)
+
+
+def _long(block: Block) -> bool:
+    """The record of each measurement by itself: thousands of lines, which the visits' settings say in a few."""
+    from report.page import Code
+    from report.sections import environment
+
+    return isinstance(block, Code) and block.label == environment.OF_EACH
 
 
 def name(run: Run) -> str:

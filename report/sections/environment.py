@@ -12,6 +12,7 @@ from report.page import Block, Code, Section, Text
 from report.records import Run
 from report.sections.context import Context
 
+OF_EACH = "Cores, seed and settings of every measurement"
 _PLACES = ("artifacts", "results", "run")  # where files lie, which is not what was measured
 
 
@@ -93,4 +94,4 @@ def _records(run: Run) -> list[tuple[str, Any]]:
     settings = {str(m["id"]): {key: m.get(key) for key in keys} for m in run.summary["measurements"]}
     labelled = [(f"Complete environment: {name}", data) for name, data in found]
     asked = [("Configuration of the load test", run.summary["config"])] if run.summary.get("config") else []
-    return [*labelled, *asked, ("Cores, seed and settings of every measurement", settings)]
+    return [*labelled, *asked, (OF_EACH, settings)]
