@@ -72,6 +72,7 @@ def _validity(measured: list[dict[str, Any]]) -> str:
 
 def _model(about: dict[str, Any]) -> list[str]:
     limits, measured = about["limits"], about["measured"]
+    left_out = [f"Requests of {rows} rows take over a second in process and are left out." for rows in about["rows_left_out"]]
     return [
         f"## {about['model']}",
         "",
@@ -81,7 +82,7 @@ def _model(about: dict[str, Any]) -> list[str]:
         "|---|---|---|",
         *_limits(limits),
         "",
-        "Served:",
+        " ".join(["Served:", *left_out]),
         "",
         "| server | tuning | protocol | encoding | rows | connections | req/s | rows/s | p50 ms | p99 ms | CPU us a request"
         " | memory MiB | of in process |",

@@ -3,8 +3,9 @@
 `python -m experiment.serving_performance --model cnn,identity` measures each model, one server at a time: the servable in process
 (the limit), TorchServe `default` and `tuned`, the embedded server, ONNX Runtime behind the same transport for reference, and
 the real TensorFlow Serving where `--subjects` names it. For each protocol, encoding and number of rows a request: throughput of
-a closed loop, p50 and p99 at half of it (open loop), the server's CPU a request and its memory. Every figure of the page comes
-from this run; a measurement that the load suite calls INVALID is marked, with all reasons in results/<run>/.
+a closed loop, p50 and p99 at half of it (open loop), the server's CPU a request and its memory. Requests that take longer than
+a second in process are left out. Every figure of the page comes from this run; a measurement that the load suite calls INVALID
+is marked, with all reasons in results/<run>/.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from serving.placement import choose_cores
 from serving.servers import server_class
 from serving.status import usage
 
-PROFILES = {1: "serving"}  # rows a request to load profile; any other number of rows
-MANY_ROWS = "serving-rows"
+HEAVY_S, TOO_LONG_S = 0.02, 1.0  # of one request, in process
 LIMITS = {"handler": "mar-eager", "savedmodel": "saved_model", "onnx": "onnx"}  # kinds of serving.inprocess, formats of export
 ENCODINGS = {"torchserve": (("rest", "json"), ("rest", "raw"), ("grpc", "tensor"))}
 TF_ENCODINGS = (("rest", "json"), ("grpc", "tensor"))
@@ -92,10 +92,29 @@ def _model(
         options = ("--kind", kind, "--artifact", str(artifact), "--model", model, "--cores", _text(cores))
         shapes = ",".join(dict.fromkeys(["1x1", "16x1", *(f"1x{number}" for number in rows)]))
         limits[kind] = processes.run_stage("serving.inprocess", *options, "--shapes", shapes, *roots)
+    profiles = {number: load_profile(limits, number) for number in rows}
+    left_out = [number for number, profile in profiles.items() if profile is None]
     measured = []
     for subject in subjects:
-        measured += _subject(store, args, model, subject, rows=rows, cores=_text(cores), roots=roots)
-    return {"model": model, "limits": limits, "measured": measured, "ratios": serving_page.ratios(measured)}
+        found = {number: profile for number, profile in profiles.items() if profile is not None}
+        measured += _subject(store, args, model, subject, profiles=found, cores=_text(cores), roots=roots)
+    return {
+        "model": model,
+        "limits": limits,
+        "rows_left_out": left_out,
+        "measured": measured,
+        "ratios": serving_page.ratios(measured),
+    }
+
+
+def load_profile(limits: dict[str, Any], rows: int) -> str | None:
+    """The load profile for requests of so many rows, by what the slowest servable takes for one in process; None: too long."""
+    call = f" 1x{rows}"
+    slowest = min(rate for found in limits.values() for name, rate in found["rows_per_s"].items() if name.endswith(call))
+    seconds = rows / slowest
+    if seconds > TOO_LONG_S:
+        return None
+    return "serving-heavy" if seconds > HEAVY_S else "serving" if rows == 1 else "serving-rows"
 
 
 def _subject(
@@ -104,7 +123,7 @@ def _subject(
     name: str,
     subject: tuple[str, str],
     *,
-    rows: list[int],
+    profiles: dict[int, str],
     cores: str,
     roots: tuple[str, ...],
 ) -> list[dict[str, Any]]:
@@ -116,27 +135,27 @@ def _subject(
     found = []
     try:
         processes.run_stage("serving.deploy", *model, *options, *roots)
-        for number in rows:
+        for number, profile in profiles.items():
             for protocol, encoding in ENCODINGS.get(server, TF_ENCODINGS):
-                entry = _combination(store, args, rows=number, protocol=protocol, encoding=encoding, common=(*model, *roots))
-                found.append({"server": server, "tuning": tuning, "rows": number, **entry})
+                load = ("--profile", profile, "--protocols", protocol, "--encodings", encoding, "--rows", str(number))
+                run = f"{args.run}-{name}-{server}-{tuning}-{protocol}-{encoding}-{number}"
+                entry = _combination(store, run, *load, *model, *roots)
+                found.append(
+                    {"server": server, "tuning": tuning, "rows": number, "protocol": protocol, "encoding": encoding, **entry}
+                )
     finally:
         processes.run_stage("serving.undeploy", *roots)
     return found
 
 
-def _combination(
-    store: Store, args: argparse.Namespace, *, rows: int, protocol: str, encoding: str, common: tuple[str, ...]
-) -> dict[str, Any]:
+def _combination(store: Store, run: str, *load: str) -> dict[str, Any]:
     """One protocol, encoding and number of rows of the deployed server: the load suite's figures, CPU and memory."""
     (endpoint,) = endpoints.read(store)
     (owned,) = state.read(store)
     kind = server_class(endpoint.server)
-    run = f"{args.run}-{endpoint.model}-{endpoint.server}-{endpoint.settings['tuning']}-{protocol}-{encoding}-{rows}"
     before, cpu_before = kind.metrics(endpoint), usage(owned)["cpu_s"]
-    load = ("--profile", PROFILES.get(rows, MANY_ROWS), "--scenarios", "closed,server", "--protocols", protocol)
     try:
-        processes.run_stage("loadtest.run", *load, "--encodings", encoding, "--rows", str(rows), "--run", run, *common)
+        processes.run_stage("loadtest.run", "--scenarios", "closed,server", *load, "--run", run)
     except StageError as error:
         if error.exit_code != InvalidError.exit_code:
             raise
@@ -146,8 +165,6 @@ def _combination(
     closed, half = by_scenario["closed"], by_scenario.get("server")
     cpu_s = used["cpu_s"] - cpu_before
     return {
-        "protocol": protocol,
-        "encoding": encoding,
         "connections": closed["load"]["value"],
         "throughput_rps": closed["throughput_rps"],
         "half_load_rps": half["load"]["value"] if half else None,

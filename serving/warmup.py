@@ -2,12 +2,14 @@
 
 A fresh JVM uses several times the CPU a request, and a server that compiles or plans for a batch size does it at
 the first one. `warmup_requests` of presets/servers says how many; 0 leaves a server as it starts. The requests
-keep WIDTH connections busy, so that a server that batches meets its batch sizes; half go over each protocol.
+keep WIDTH connections busy, so that a server that batches meets its batch sizes; half go over each protocol. A model of
+100 ms a request is warm long before a fast one's thousands: each protocol ends after `LIMIT_S`, and the count is what was sent.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,26 +20,28 @@ from serving.client import Client
 from serving.protocols import PROTOCOLS
 
 WIDTH = 16
+LIMIT_S = 30.0
 
 
-def warmed(endpoint: Endpoint, trained: Trained) -> Endpoint:
+def warmed(endpoint: Endpoint, trained: Trained, *, limit_s: float = LIMIT_S) -> Endpoint:
     """Send the warm-up; returns the endpoint with `warmed_up` (the count) among its settings. Raises RequestError."""
     wanted = int(endpoint.settings.get("warmup_requests") or 0)
     if not wanted:
         return endpoint
     sent = 0
     for protocol in PROTOCOLS:
-        left = itertools.count()
+        left, deadline = itertools.count(), time.monotonic() + limit_s
 
-        def work(protocol: str = protocol, left: itertools.count[int] = left) -> int:
+        def work(protocol: str = protocol, left: itertools.count[int] = left, deadline: float = deadline) -> int:
             done = 0
             with Client(endpoint, trained.signature, protocol=protocol) as client:
-                while (number := next(left)) < wanted // len(PROTOCOLS):
+                while (number := next(left)) < wanted // len(PROTOCOLS) and time.monotonic() < deadline:
                     client.predict(trained.golden.rows(number, 1).inputs)
                     done += 1
             return done
 
         with ThreadPoolExecutor(WIDTH) as pool:
             sent += sum(future.result() for future in [pool.submit(work) for _ in range(WIDTH)])
-    progress.say(f"deploy: warmed {endpoint.server} {endpoint.model}/{endpoint.version} with {sent} requests")
+    short = f" of {wanted}: {limit_s:g} s a protocol were up" if sent < wanted - 1 else ""
+    progress.say(f"deploy: warmed {endpoint.server} {endpoint.model}/{endpoint.version} with {sent} requests{short}")
     return replace(endpoint, settings={**endpoint.settings, "warmed_up": sent})

@@ -15,7 +15,7 @@ import urllib3
 
 from faceoff import endpoints, golden, servables
 from faceoff.store import Store
-from serving import state
+from serving import state, warmup
 from serving.client import Client
 from serving.servers import server_class
 from tests.conftest import ROOT, roots
@@ -170,6 +170,8 @@ def test_the_tuned_tensorflow_serving_gets_its_batching_parameters(two_versions,
         assert now.compute.max_batch_delay_ms == endpoint.settings["batching"]["batch_timeout_micros"] / 1e3
         assert (now.compute.intra_op_threads, now.warmup_requests) == (1, 40)
         assert now.environment["TF_ENABLE_ONEDNN_OPTS"] == "1"
+        # A model too slow for the whole count is warmed for as long as allowed, and what was sent is on record.
+        assert warmup.warmed(endpoint, servables.read_trained(store, "cnn"), limit_s=0.0).settings["warmed_up"] == 0
         # A server that dies is dead, with its last words, and undeploy is still no error.
         owned, _ = state.read(store)
         log = Path(owned.log)

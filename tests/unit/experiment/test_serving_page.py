@@ -40,7 +40,13 @@ LIMITS = {
 
 
 def page(**changes):
-    about = {"model": "cnn", "limits": LIMITS, "measured": MEASURED, "ratios": serving_page.ratios(MEASURED)}
+    about = {
+        "model": "cnn",
+        "limits": LIMITS,
+        "rows_left_out": [32],
+        "measured": MEASURED,
+        "ratios": serving_page.ratios(MEASURED),
+    }
     return serving_page.render({**RECORD, "models": [about], **changes})
 
 
@@ -61,6 +67,7 @@ def test_the_page_has_the_runs_figures_the_machine_and_the_command():
     assert embedded.endswith("| 0.50 |")
     assert "7 of 8 measurements are VALID. No figure marked `!` may be quoted." in text
     assert "| torchserve | rest | json | 1 | 3.20 | 4.00 |" in text
+    assert "Requests of 32 rows take over a second in process and are left out." in text
     assert "TensorFlow Serving's" not in text
 
 
