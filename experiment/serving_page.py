@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-BUSY = 0.5  # load average a core from which a machine had other work to do
+from experiment.facts import AT_REST
 
 # A server's limit: kind of serving.inprocess, and the call (TorchServe's depends on the encoding).
 IN_PROCESS = {
@@ -42,8 +42,12 @@ def ratios(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def render(record: dict[str, Any]) -> str:
     """The whole page."""
     machine, packages = record["environment"]["machine"], record["environment"]["packages"]
-    busy = record["load_average_before"] / machine["usable_cores"] >= BUSY
-    state = "**The machine was busy with other work**" if busy else "The machine was not busy with other work"
+    busy = [about["model"] for about in record["models"] if about["machine"] != AT_REST]
+    state = (
+        f"**The machine was busy with other work** before {', '.join(busy)}"
+        if busy
+        else "The machine was at rest before each model"
+    )
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "torchserve", "onnxruntime") if name in packages)
     every = [m for about in record["models"] for m in about["measured"]]
     implementations = dict.fromkeys(m["implementation"] for m in every)
@@ -52,8 +56,7 @@ def render(record: dict[str, Any]) -> str:
         "",
         f"Written by `{record['command'].strip()}` on {record['created']}; nothing here is edited by hand.",
         "",
-        f"- {machine['cpu']}, {machine['usable_cores']} usable cores; servers on cores {record['cores']}. {state}"
-        f" (load average {record['load_average_before']:.2f} at the start).",
+        f"- {machine['cpu']}, {machine['usable_cores']} usable cores; servers on cores {record['cores']}. {state}.",
         f"- {versions}. {'; '.join(implementations)}.",
         f"- {_validity(every)}",
         "",

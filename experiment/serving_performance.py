@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiment import serving_page
+from experiment import facts, serving_page
 from faceoff import cli, endpoints, environment, presets, processes, progress, servables
 from faceoff.errors import InvalidError, StageError, UsageError
 from faceoff.store import Store, write_atomic
@@ -53,7 +53,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "command": "python -m experiment.serving_performance " + " ".join(sys.argv[1:]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment.record(),
-        "load_average_before": float(Path("/proc/loadavg").read_text(encoding="utf-8").split()[0]),
         "cores": list(cores),
         "models": [],
     }
@@ -94,6 +93,7 @@ def _model(
         limits[kind] = processes.run_stage("serving.inprocess", *options, "--shapes", shapes, *roots)
     profiles = {number: load_profile(limits, number) for number in rows}
     left_out = [number for number, profile in profiles.items() if profile is None]
+    state_of_machine = facts.at_rest()
     measured = []
     for subject in subjects:
         found = {number: profile for number, profile in profiles.items() if profile is not None}
@@ -101,6 +101,7 @@ def _model(
     return {
         "model": model,
         "limits": limits,
+        "machine": state_of_machine,
         "rows_left_out": left_out,
         "measured": measured,
         "ratios": serving_page.ratios(measured),

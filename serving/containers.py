@@ -32,8 +32,9 @@ from faceoff.store import Store, write_atomic
 from serving import protocols
 from serving.lifecycle import Job, Server
 from serving.servers import server_class
-from serving.servers.torchserve import TorchServe, archive_name
+from serving.servers.torchserve import TorchServe
 from serving.tfserving import config
+from serving.torchserve.config import archive_name
 
 TARGETS = ("local", "compose", "k8s")
 ANYWHERE = "0.0.0.0"  # noqa: S104  inside a container; what is published of it is on loopback

@@ -8,7 +8,6 @@ Settings: https://docs.pytorch.org/serve/configuration.html
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import socket
 import subprocess
@@ -25,10 +24,11 @@ from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
 from serving import metrics, running
 from serving.client import get_json
-from serving.lifecycle import HOST, MORE_S, START_DEADLINE_S, Launch, Served, Server
+from serving.lifecycle import HOST, Launch, Served, Server
 from serving.metrics import ServerMetrics
 from serving.running import Compute
 from serving.settings import Choice, Table, Texts, Whole
+from serving.torchserve import config
 
 # What may be preloaded into the front end and its workers, by the names the dynamic linker knows.
 ALLOCATORS = {"jemalloc": ("jemalloc",), "tcmalloc": ("tcmalloc_minimal", "tcmalloc")}
@@ -37,12 +37,6 @@ ARTIFACTS = {
     form: f"mar-{form}"
     for form in ("eager", "torchscript", "pt2", "aoti", "onnx", "tf-onnx", "eager-bf16", "onnx-int8", "tf-onnx-int8")
 }
-# Lines of config.properties that deploy writes from the other settings; `properties` may not.
-OURS = (
-    *(f"{kind}_address" for kind in ("inference", "management", "metrics", "grpc_inference", "grpc_management")),
-    *("grpc_inference_port", "grpc_management_port", "disable_token_authorization", "enable_model_api", "metrics_mode"),
-    *("job_queue_size", "default_startup_timeout", "install_py_dep_per_model", "load_models", "models", "model_store"),
-)
 MAX_SOCKET_PATH = 107  # bytes: unix(7)
 LOGGING = Path(__file__).parent.parent / "torchserve" / "log4j2.xml"
 
@@ -71,7 +65,7 @@ class TorchServe(Server):
         "response_timeout_s": Whole(),
         "allocator": Choice(tuple(ALLOCATORS), optional=True),
         "jvm_args": Texts(),
-        "properties": Table(reserved=OURS),
+        "properties": Table(reserved=config.OURS),
         "environment": Table(),
         "warmup_requests": Whole(least=0),
     }
@@ -101,9 +95,9 @@ class TorchServe(Server):
         store = work / "store"
         store.mkdir(exist_ok=True)
         for served in self.job.served:
-            (store / archive_name(served)).symlink_to(served.artifact.resolve())
-        config = work / "config.properties"
-        config.write_text(self.properties(), encoding="utf-8")
+            (store / config.archive_name(served)).symlink_to(served.artifact.resolve())
+        properties = work / "config.properties"
+        properties.write_text(self.properties(), encoding="utf-8")
         spec = importlib.util.find_spec("ts")  # found, not imported: importing it leaves a file open
         if spec is None or spec.origin is None:
             raise UsageError("found no torchserve: expected it in this environment; run: make setup")
@@ -123,7 +117,7 @@ class TorchServe(Server):
             "--python",
             sys.executable,
             "-f",
-            str(config),
+            str(properties),
             "-s",
             str(store),
             "-ncs",
@@ -140,40 +134,8 @@ class TorchServe(Server):
         return Launch(argv=argv, env=env, cwd=work, temporary=temporary)
 
     def properties(self) -> str:
-        """The text of config.properties: where to listen, the models' versions, the settings of the preset."""
-        settings, ports = self.job.settings, self.ports
-        models: dict[str, dict[str, Any]] = {}
-        for model, versions in self.job.models.items():
-            for served in versions:
-                models.setdefault(model, {})[str(served.version)] = {
-                    "defaultVersion": served is versions[-1],
-                    "marName": archive_name(served),
-                    "minWorkers": settings["workers"],
-                    "maxWorkers": settings["workers"],
-                    "batchSize": settings["batch_size"],
-                    "maxBatchDelay": settings["max_batch_delay_ms"],
-                    "responseTimeout": settings["response_timeout_s"],
-                }
-        lines = {
-            "inference_address": f"http://{self.bind}:{ports['torchserve rest']}",
-            "management_address": f"http://{self.bind}:{ports['torchserve management']}",
-            "metrics_address": f"http://{self.bind}:{ports['torchserve metrics']}",
-            "grpc_inference_address": self.bind,
-            "grpc_management_address": self.bind,
-            "grpc_inference_port": ports["torchserve grpc"],
-            "grpc_management_port": ports["torchserve grpc management"],
-            "disable_token_authorization": "true",
-            "enable_model_api": "true",
-            "metrics_mode": "prometheus",
-            "job_queue_size": settings["job_queue_size"],
-            # A worker that imports torch beside many others, on few cores; the front end would kill it after 120 s.
-            "default_startup_timeout": int(START_DEADLINE_S + MORE_S * len(self.job.served)),
-            "install_py_dep_per_model": "false",
-            "load_models": ",".join(archive_name(served) for served in self.job.served),
-            "models": json.dumps(models),
-            **settings.get("properties", {}),
-        }
-        return "".join(f"{key}={value}\n" for key, value in lines.items())
+        """The text of config.properties."""
+        return config.text(self.job, self.ports, self.bind)
 
     def endpoint(self, served: Served) -> Endpoint:
         """The inference, management and metrics addresses."""
@@ -263,11 +225,6 @@ class TorchServe(Server):
     def log_files(cls, workdir: Path) -> list[Path]:
         """TorchServe's own rotating log has the workers' words."""
         return [*super().log_files(workdir), workdir / "logs" / "torchserve.log"]
-
-
-def archive_name(served: Served) -> str:
-    """Its name in the model store: the archives of two versions of a model have the same name."""
-    return f"{served.model}-{served.version}.mar"
 
 
 def temporary_folder() -> Path:

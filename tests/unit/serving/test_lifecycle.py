@@ -7,6 +7,7 @@ import sys
 import threading
 
 import psutil
+import numpy as np
 import pytest
 
 from faceoff.endpoints import nowhere
@@ -180,7 +181,18 @@ def test_torchserve_serves_several_models_and_versions_by_name(tmp_path):
         ("lstm", "2", "lstm-2.mar", True),
     ]
     assert lines["netty_client_threads"] == "3"
+    assert not {"max_request_size", "max_response_size"} & lines.keys()
     assert all(lines[f"{name}_address"].startswith("http://127.0.0.1:") for name in ("inference", "management", "metrics"))
+
+
+def test_torchserve_takes_the_largest_golden_batch_of_large_images(tmp_path):
+    ports = {use: 9000 + index for index, use in enumerate(TorchServe.standard_ports)}
+    large = dataclasses.replace(job(tmp_path).served[0], signature=image_classifier((224, 224, 3), 1000))
+    several = dataclasses.replace(job(tmp_path), served=(*job(tmp_path).served, large))
+    lines = dict(line.split("=", 1) for line in TorchServe(several, ports).properties().splitlines())
+    numbers = np.full((64, 224, 224, 3), -1.1754943508222875e-38)  # as long as a JSON number of a float32 gets
+    assert int(lines["max_request_size"]) >= len(json.dumps({"images": numbers[:1].tolist()})) * 64
+    assert "max_response_size" not in lines  # 64 rows of a thousand numbers are within the limit as installed
 
 
 def test_an_allocator_is_preloaded_where_it_is_found_and_recorded_either_way(tmp_path, monkeypatch):
