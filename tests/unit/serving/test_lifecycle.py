@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 
-import psutil
 import numpy as np
+import psutil
 import pytest
 
 from faceoff.endpoints import nowhere
