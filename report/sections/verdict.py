@@ -35,12 +35,11 @@ def section(found: Experiment) -> Section:
     with reading(found.run.directory / "summary.json", "make compare"):
         told, itself = found.between("ab"), found.between("aa")
         blocks: list[Block] = [Text(text=_method(found))]
-        if found.quick:
+        if found.quick and any(c["verdict"] == "cannot_tell" for c in told):
             blocks.append(
                 Notice(
                     title=f"`PROFILE={found.raw['profile']}`: {formats.plural(found.num_repeats, 'repeat')}",
-                    text=f"The fewer they are, the larger is what they can find. {FULL} repeats each visit more often and "
-                    "measures every server against itself; “cannot tell” then becomes an answer.",
+                    text=f"The fewer they are, the larger is what they can find: {FULL} repeats each visit more often.",
                 )
             )
         for a, b in dict.fromkeys((c["a"], c["b"]) for c in told):
@@ -79,8 +78,9 @@ def _counts(found: Experiment, told: list[dict[str, Any]]) -> str:
     same, open_ = (sum(c["verdict"] == name for c in told) for name in ("no_difference", "cannot_tell"))
     ranked = sorted(wins.items(), key=lambda item: -item[1])
     better = ", ".join(f"{identity.server(s).label} is better in {n or 'none'}" for s, n in ranked)
+    rest = f"no difference in {same or 'none'}, and {open_ or 'none'} cannot be told"
     short = f" {FULL} repeats more." if found.quick and open_ else ""
-    return f"Of {formats.plural(len(told), 'comparison')} {better}; no difference in {same}, and {open_} cannot be told.{short}"
+    return f"Of {formats.plural(len(told), 'comparison')} {better}; {rest}.{short}"
 
 
 def _forest(found: Experiment, mine: list[dict[str, Any]], a: str, b: str) -> Plot:

@@ -82,6 +82,18 @@ def test_the_verdict_stands_first_with_its_interval(kept, page):
     assert "TorchServe is better in none" in first.text
 
 
+def test_only_a_run_that_left_something_open_asks_for_more_repeats(page, changed):
+    def decide(summary):
+        for comparison in summary["comparisons"]:
+            if comparison["kind"] == "ab":
+                comparison["verdict"] = "b_faster"
+
+    decided = rebuilt(changed(decide, "summary.json"))
+    assert decided.lead[0].text.endswith("no difference in none, and none cannot be told.")
+    assert "`PROFILE=quick`: 4 repeats" in titles(section(page, "verdict").blocks)
+    assert "PROFILE" not in titles(section(decided, "verdict").blocks)
+
+
 def test_the_sections_stand_in_the_order_of_the_questions(page):
     wanted = ["verdict", "compared", "equality", "throughput", "latency", "breakdown", "ways", "training", "tuning"]
     assert [s.id for s in page.sections] == [*wanted, "validity", "terms", "environment"]
