@@ -84,9 +84,9 @@ def test_the_verdict_stands_first_with_its_interval(kept, page):
 
 def test_only_a_run_that_left_something_open_asks_for_more_repeats(page, changed):
     def decide(summary):
-        for comparison in summary["comparisons"]:
-            if comparison["kind"] == "ab":
-                comparison["verdict"] = "b_faster"
+        for c in summary["comparisons"]:
+            if c["kind"] == "ab":
+                c["verdict"] = "b_faster"
 
     decided = rebuilt(changed(decide, "summary.json"))
     assert decided.lead[0].text.endswith("no difference in none, and none cannot be told.")
