@@ -91,18 +91,16 @@ def _model(
         options = ("--kind", kind, "--artifact", str(artifact), "--model", model, "--cores", _text(cores))
         shapes = ",".join(dict.fromkeys(["1x1", "16x1", *(f"1x{number}" for number in rows)]))
         limits[kind] = processes.run_stage("serving.inprocess", *options, "--shapes", shapes, *roots)
-    profiles = {number: load_profile(limits, number) for number in rows}
-    left_out = [number for number, profile in profiles.items() if profile is None]
-    state_of_machine = facts.at_rest()
+    profiles = {number: profile for number in rows if (profile := load_profile(limits, number))}
+    machine = facts.at_rest()
     measured = []
     for subject in subjects:
-        found = {number: profile for number, profile in profiles.items() if profile is not None}
-        measured += _subject(store, args, model, subject, profiles=found, cores=_text(cores), roots=roots)
+        measured += _subject(store, args, model, subject, profiles=profiles, cores=_text(cores), roots=roots)
     return {
         "model": model,
         "limits": limits,
-        "machine": state_of_machine,
-        "rows_left_out": left_out,
+        "machine": machine,
+        "rows_left_out": [number for number in rows if number not in profiles],
         "measured": measured,
         "ratios": serving_page.ratios(measured),
     }

@@ -34,7 +34,7 @@ from serving.lifecycle import Job, Server
 from serving.servers import server_class
 from serving.servers.torchserve import TorchServe
 from serving.tfserving import config
-from serving.torchserve.config import archive_name
+from serving.torchserve import config as torchserve_config
 
 TARGETS = ("local", "compose", "k8s")
 ANYWHERE = "0.0.0.0"  # noqa: S104  inside a container; what is published of it is on loopback
@@ -143,9 +143,7 @@ def stage(folder: Path, jobs: Mapping[str, Job], trained: Mapping[str, Trained])
 
 def properties(job: Job) -> str:
     """TorchServe's config.properties inside a container."""
-    server = TorchServe(job, TorchServe.standard_ports)
-    server.bind = ANYWHERE
-    return server.properties()
+    return torchserve_config.text(job, TorchServe.standard_ports, ANYWHERE)
 
 
 def flags(job: Job, folder: Path) -> list[str]:
@@ -207,7 +205,7 @@ def _copy_models(folder: Path, name: str, job: Job, trained: Mapping[str, Traine
         if one.artifact.is_dir():
             shutil.copytree(one.artifact, folder / one.model / str(one.version))
         else:
-            shutil.copyfile(one.artifact, folder / archive_name(one))
+            shutil.copyfile(one.artifact, folder / torchserve_config.archive_name(one))
         codec = protocols.codec(endpoints.nowhere(name, one.model, one.version), one.signature, "rest", "json")
         (folder / "probes" / f"{one.model}.json").write_bytes(codec.encode(trained[one.model].golden.rows(0, 1).inputs))
     files = sorted(path for path in folder.rglob("*") if path.is_file())

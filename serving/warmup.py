@@ -28,20 +28,20 @@ def warmed(endpoint: Endpoint, trained: Trained, *, limit_s: float = LIMIT_S) ->
     wanted = int(endpoint.settings.get("warmup_requests") or 0)
     if not wanted:
         return endpoint
-    sent = 0
+    each, sent = wanted // len(PROTOCOLS), 0
     for protocol in PROTOCOLS:
         left, deadline = itertools.count(), time.monotonic() + limit_s
 
         def work(protocol: str = protocol, left: itertools.count[int] = left, deadline: float = deadline) -> int:
             done = 0
             with Client(endpoint, trained.signature, protocol=protocol) as client:
-                while (number := next(left)) < wanted // len(PROTOCOLS) and time.monotonic() < deadline:
+                while (number := next(left)) < each and time.monotonic() < deadline:
                     client.predict(trained.golden.rows(number, 1).inputs)
                     done += 1
             return done
 
         with ThreadPoolExecutor(WIDTH) as pool:
             sent += sum(future.result() for future in [pool.submit(work) for _ in range(WIDTH)])
-    short = f" of {wanted}: {limit_s:g} s a protocol were up" if sent < wanted - 1 else ""
+    short = f" of {wanted}: {limit_s:g} s a protocol were up" if sent < each * len(PROTOCOLS) else ""
     progress.say(f"deploy: warmed {endpoint.server} {endpoint.model}/{endpoint.version} with {sent} requests{short}")
     return replace(endpoint, settings={**endpoint.settings, "warmed_up": sent})

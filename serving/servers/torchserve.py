@@ -46,7 +46,6 @@ class TorchServe(Server):
 
     name = "torchserve"
     artifact_format = "mar-eager"
-    bind = HOST  # in a container, all of the container's addresses
     standard_ports: ClassVar = {
         "torchserve rest": 8080,
         "torchserve management": 8081,
@@ -135,7 +134,7 @@ class TorchServe(Server):
 
     def properties(self) -> str:
         """The text of config.properties."""
-        return config.text(self.job, self.ports, self.bind)
+        return config.text(self.job, self.ports, HOST)
 
     def endpoint(self, served: Served) -> Endpoint:
         """The inference, management and metrics addresses."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from faceoff import golden
@@ -62,9 +62,8 @@ def text(job: Job, ports: Mapping[str, int], bind: str) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def message_limits(served: Iterable[Served]) -> dict[str, int]:
+def message_limits(served: Sequence[Served]) -> dict[str, int]:
     """Limits of request and response, where the largest golden batch may need more in JSON than TorchServe takes as installed."""
-    served = tuple(served)
     needed = {
         "max_request_size": max(json_bytes(one.signature.inputs) for one in served),
         "max_response_size": max(json_bytes(one.signature.outputs) for one in served),
