@@ -26,6 +26,7 @@ import gevent  # noqa: E402
 from locust import User, events, task  # noqa: E402
 from locust.exception import StopUser  # noqa: E402
 from locust.runners import MasterRunner, WorkerRunner  # noqa: E402
+from locust.stats import CSV_STATS_INTERVAL_SEC  # noqa: E402
 
 from faceoff import progress  # noqa: E402
 from faceoff.errors import UsageError  # noqa: E402
@@ -46,6 +47,11 @@ def add_options(parser: Any) -> None:
     options.add_to(parser.add_argument_group("Faceoff", "what is measured; Locust's -u, -r and -t do not change it"), locust=True)
 
 
+def _until_written(environment: Any) -> float:
+    """Seconds until `--csv`'s writer has seen the last row: it wakes at an interval and does not write once more at the end."""
+    return 2.0 * CSV_STATS_INTERVAL_SEC if environment.parsed_options.csv_prefix else 0.0
+
+
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def collect(environment: Any, **_: Any) -> None:
     """On a master: one user for each worker, whose files are merged here."""
@@ -55,7 +61,7 @@ def collect(environment: Any, **_: Any) -> None:
     Driver.fixed_count = parsed.num_users = parsed.expect_workers
 
     def end() -> None:
-        gevent.spawn_later(0, environment.runner.quit)
+        gevent.spawn_later(_until_written(environment), environment.runner.quit)
 
     collector = distributed.Collector(environment, lambda: options.from_arguments(parsed, locust=True), end)
     environment.events.test_start.add_listener(lambda **_: gevent.spawn(collector.watch))
@@ -81,7 +87,7 @@ class Driver(User):
                 raise StopUser()
             result = outcome.produce(chosen, folder=os.environ.get(outcome.FOLDER_VARIABLE), on_window=self._replay)
             self.environment.process_exit_code = result.exit_code
-        gevent.spawn_later(0, self._end)
+        gevent.spawn_later(_until_written(self.environment), self._end)
         raise StopUser()
 
     def _end(self) -> None:

@@ -40,9 +40,10 @@ def measure(
         "FACEOFF_STOCK_BYTES": str(body_bytes),
     }
     with tempfile.TemporaryDirectory(prefix="faceoff-stock-") as folder:
+        path = Path(folder) / "requests.csv"
         variables["FACEOFF_STOCK_CPU_FILE"] = str(Path(folder) / "cpu")
+        variables["FACEOFF_STOCK_CSV_FILE"] = str(path)
         _run(variables, Path(folder), split, users, duration_s)
-        path = Path(folder) / "stock_stats.csv"
         if not path.exists():
             raise FaceoffError(f"stock Locust left no figures:\n{(Path(folder) / 'log').read_text()[-2000:]}")
         with path.open(newline="") as file:
@@ -71,7 +72,7 @@ def _run(variables: dict[str, str], folder: Path, split: CoreSplit, users: int, 
 
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "locust", *arguments, f"--run-time={duration_s:.0f}s", f"--csv={folder / 'stock'}"],
+            [sys.executable, "-m", "locust", *arguments, f"--run-time={duration_s:.0f}s"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -5,18 +5,22 @@ The server's port, the rate and the number of users come from the environment.
 
 from __future__ import annotations
 
+import csv
 import itertools
 import os
 import time
 from pathlib import Path
 
 from locust import FastHttpUser, constant_throughput, events, task
+from locust.env import Environment
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 _numbers = itertools.count()
 _RATE = float(os.environ.get("FACEOFF_STOCK_RATE", "1"))  # of all users together; 0: no pause
 _USERS = int(os.environ.get("FACEOFF_STOCK_USERS", "1"))
 _BODY = "x" * int(os.environ.get("FACEOFF_STOCK_BYTES", "0"))
 _CPU_FILE = os.environ.get("FACEOFF_STOCK_CPU_FILE")
+_CSV_FILE = os.environ.get("FACEOFF_STOCK_CSV_FILE")
 _cpu_s: list[float] = []
 
 
@@ -27,6 +31,14 @@ def note_cpu(**_: object) -> None:
     _cpu_s.append(time.process_time())
     if _CPU_FILE:
         Path(_CPU_FILE).write_text(str(_cpu_s[-1] - _cpu_s[0]), encoding="ascii")
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def write_csv(environment: Environment, **_: object) -> None:
+    """Locust's own table of requests at the very end; what `--csv` leaves lacks up to its last second."""
+    if _CSV_FILE:
+        with Path(_CSV_FILE).open("w", newline="") as file:
+            StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(file))
 
 
 class Stock(FastHttpUser):
