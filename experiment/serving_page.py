@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from experiment.facts import AT_REST
@@ -22,19 +23,32 @@ A measurement that the load suite calls INVALID is marked `!`: on a machine with
 called without a server; above 1 means larger batches than the 16 of that call, or other work on the core while it was measured.
 `?`: the server counted no requests of that kind. `onnxruntime` is a reference: the embedded server's transport, another engine.
 """
+OVER_DEFAULT = """\
+Over default: throughput over that of default, and CPU a request of default over that of the tuning, which depends less on how
+much of the cores other work took.
+
+| server | tuning | protocol | encoding | rows | throughput ratio | CPU ratio |
+|---|---|---|---|---|---|---|"""
+LEFT = """\
+What is left: CPU a request of TorchServe, and the part of it that the handler takes in process. The rest is its front end, the
+socket between front end and worker, and the worker's own loop, JSON text to Python objects included. The handler's part is
+the most that a faster artifact in the archive (ONNX, say) could save.
+
+| tuning | protocol | encoding | rows | CPU us a request | handler us | rest |
+|---|---|---|---|---|---|---|"""
 
 
 def ratios(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ratios of tuned over default: of each server, protocol, encoding and number of rows."""
+    """Ratios of every other tuning over default: of each server, protocol, encoding and number of rows."""
     found = []
     by_key = {(m["server"], m["tuning"], m["protocol"], m["encoding"], m["rows"]): m for m in measured}
     for (server, tuning, *rest), tuned in by_key.items():
         default = by_key.get((server, "default", *rest))
-        if tuning == "tuned" and default is not None and default["throughput_rps"]:
+        if tuning != "default" and default is not None and default["throughput_rps"]:
             protocol, encoding, rows = rest
             ratio = round(tuned["throughput_rps"] / default["throughput_rps"], 2)
             cpu = (default["cpu_us_per_request"], tuned["cpu_us_per_request"])
-            entry = {"server": server, "protocol": protocol, "encoding": encoding, "rows": rows, "ratio": ratio}
+            entry = {"server": server, "tuning": tuning, "protocol": protocol, "encoding": encoding, "rows": rows, "ratio": ratio}
             found.append({**entry, "cpu_ratio": round(cpu[0] / cpu[1], 2) if all(cpu) else None})
     return found
 
@@ -92,22 +106,15 @@ def _model(about: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_row(m, limits) for m in measured),
         "",
-        "Tuned over default: throughput of tuned over that of default, and CPU a request of default over that of tuned, which",
-        "depends less on how much of the cores other work took.",
-        "",
-        "| server | protocol | encoding | rows | throughput ratio | CPU ratio |",
-        "|---|---|---|---|---|---|",
-        *map(_ratio, about["ratios"]),
-        "",
-        "What is left: CPU a request of TorchServe tuned, and the part of it that the handler takes in process. The rest is its",
-        "front end, the socket between front end and worker, and the worker's own loop, JSON text to Python objects included.",
-        "The handler's part is the most that a faster artifact in the archive (ONNX, say) could save.",
-        "",
-        "| protocol | encoding | rows | CPU us a request | handler us | rest |",
-        "|---|---|---|---|---|---|",
-        *(_left(m, limits) for m in measured if (m["server"], m["tuning"]) == ("torchserve", "tuned")),
-        "",
+        *_section(OVER_DEFAULT, map(_ratio, about["ratios"])),
+        *_section(LEFT, (_left(m, limits) for m in measured if m["server"] == "torchserve" and m["tuning"] != "default")),
     ]
+
+
+def _section(heading: str, rows: Iterable[str]) -> list[str]:
+    """Words and the head of a table, and its rows; nothing where there are none."""
+    found = list(rows)
+    return [heading, *found, ""] if found else []
 
 
 def _limits(limits: dict[str, Any]) -> list[str]:
@@ -157,13 +164,13 @@ def _row(m: dict[str, Any], limits: dict[str, Any]) -> str:
 
 def _ratio(r: dict[str, Any]) -> str:
     cpu = "?" if r["cpu_ratio"] is None else f"{r['cpu_ratio']:.2f}"
-    return f"| {r['server']} | {r['protocol']} | {r['encoding']} | {r['rows']} | {r['ratio']:.2f} | {cpu} |"
+    return f"| {r['server']} | {r['tuning']} | {r['protocol']} | {r['encoding']} | {r['rows']} | {r['ratio']:.2f} | {cpu} |"
 
 
 def _left(m: dict[str, Any], limits: dict[str, Any]) -> str:
     limit, cpu = limit_of(m, limits), m["cpu_us_per_request"]
     handler = None if limit is None else 1e6 * m["rows"] / limit
-    cells = [m["protocol"], m["encoding"], m["rows"], "?" if cpu is None else f"{cpu:,.0f}"]
+    cells = [m["tuning"], m["protocol"], m["encoding"], m["rows"], "?" if cpu is None else f"{cpu:,.0f}"]
     cells += ["?", "?"] if handler is None or cpu is None else [f"{handler:,.0f}", f"{max(0.0, 1 - handler / cpu):.0%}"]
     return "| " + " | ".join(map(str, cells)) + " |"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from experiment import facts, serving_page
 from faceoff import cli, endpoints, environment, presets, processes, progress, servables
 from faceoff.errors import InvalidError, StageError, UsageError
 from faceoff.store import Store, write_atomic
-from serving import state
+from serving import settings, state
 from serving.placement import choose_cores
 from serving.servers import server_class
 from serving.status import usage
@@ -30,6 +31,41 @@ HEAVY_S, TOO_LONG_S = 0.02, 1.0  # of one request, in process
 LIMITS = {"handler": "mar-eager", "savedmodel": "saved_model", "onnx": "onnx"}  # kinds of serving.inprocess, formats of export
 ENCODINGS = {"torchserve": (("rest", "json"), ("rest", "raw"), ("grpc", "tensor"))}
 TF_ENCODINGS = (("rest", "json"), ("grpc", "tensor"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A server, its preset, and the file of settings over that, if any."""
+
+    server: str
+    tuning: str
+    settings: str = ""
+
+    @property
+    def label(self) -> str:
+        """How the page names the settings: like `tuned` or `tuned+batch16`."""
+        return f"{self.tuning}+{Path(self.settings).stem}" if self.settings else self.tuning
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Options of serving.deploy."""
+        over = ("--settings", self.settings) if self.settings else ()
+        return ("--servers", self.server, "--tuning", self.tuning, *over)
+
+
+def subjects_of(text: str) -> list[Subject]:
+    """Read `--subjects`: SERVER:TUNING or SERVER:TUNING+FILE, with commas between. Raises UsageError."""
+    found = []
+    for part in cli.comma_list(text):
+        server, _, rest = part.partition(":")
+        tuning, _, path = rest.partition("+")
+        given = settings.read(Path(path)) if path else {}
+        kind = server_class(server)
+        if path and server not in given:
+            raise UsageError(f"--subjects {part}: {path} has settings of {', '.join(given) or 'no server'}, not of {server}")
+        kind.settings(tuning or "default", given.get(server))
+        found.append(Subject(server=server, tuning=tuning or "default", settings=path))
+    return found
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -43,9 +79,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     rows = [int(text) for text in cli.comma_list(args.rows) if text.isdecimal() and int(text) > 0]
     if not rows:
         raise UsageError(f"--rows {args.rows}: expected integers of at least 1, with commas between")
-    subjects = [(server, tuning or "default") for server, _, tuning in (s.partition(":") for s in cli.comma_list(args.subjects))]
-    for server, tuning in subjects:
-        server_class(server).settings(tuning)
+    subjects = subjects_of(args.subjects)
     cores = choose_cores(args.cores, share=False)
     artifacts = {model: _artifacts(store, model, args.version) for model in models}
     record: dict[str, Any] = {
@@ -79,7 +113,7 @@ def _model(
     model: str,
     artifacts: dict[str, Path],
     *,
-    subjects: list[tuple[str, str]],
+    subjects: list[Subject],
     rows: list[int],
     cores: tuple[int, ...],
 ) -> dict[str, Any]:
@@ -94,7 +128,7 @@ def _model(
     profiles = {number: profile for number in rows if (profile := load_profile(limits, number))}
     machine = facts.at_rest()
     measured = []
-    for subject in subjects:
+    for subject in subjects if profiles else []:
         measured += _subject(store, args, model, subject, profiles=profiles, cores=_text(cores), roots=roots)
     return {
         "model": model,
@@ -120,17 +154,17 @@ def _subject(
     store: Store,
     args: argparse.Namespace,
     name: str,
-    subject: tuple[str, str],
+    subject: Subject,
     *,
     profiles: dict[int, str],
     cores: str,
     roots: tuple[str, ...],
 ) -> list[dict[str, Any]]:
     """Deploy one server with one tuning, alone; measure all its combinations, stop it."""
-    server, tuning = subject
+    server, tuning = subject.server, subject.label
     progress.say(f"\n== {name} on {server}, {tuning}")
     model = ("--model", name, "--version", str(args.version))
-    options = ("--servers", server, "--tuning", tuning, "--ports", "free", "--cores", cores)
+    options = (*subject.arguments, "--ports", "free", "--cores", cores)
     found = []
     try:
         processes.run_stage("serving.deploy", *model, *options, *roots)
@@ -191,7 +225,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="cnn,identity", help="comma list of names from presets/models (default: %(default)s)")
     parser.add_argument("--version", type=cli.positive_int, default=1, help="version of the servables (default: %(default)s)")
     subjects = "torchserve:default,torchserve:tuned,tfserving-embedded:tuned,onnxruntime:tuned"
-    parser.add_argument("--subjects", default=subjects, help="comma list of SERVER:TUNING (default: %(default)s)")
+    parser.add_argument(
+        "--subjects", default=subjects, help="comma list of SERVER:TUNING or SERVER:TUNING+SETTINGS_FILE (default: %(default)s)"
+    )
     parser.add_argument("--rows", default="1,32", help="comma list of rows a request (default: %(default)s)")
     parser.add_argument("--cores", default="", help="cores of the servers, like 0-2,4 (default: all but the generator's)")
     parser.add_argument("--run", default="serving-performance", help="name of the run (default: %(default)s)")

@@ -15,7 +15,7 @@ def entry(server, tuning, rps, *, encoding="json", rows=1, cpu=1000.0, invalid=(
         "rss_mib": 700.4,
         "invalid": list(invalid),
         "implementation": f"{server} 1",
-        "settings": {"tuning": tuning, "batch_size": 16 if tuning == "tuned" else 1},
+        "settings": {"tuning": tuning, "batch_size": 1 if tuning == "default" else 16},
     }
 
 
@@ -66,9 +66,26 @@ def test_the_page_has_the_runs_figures_the_machine_and_the_command():
     (embedded,) = [line for line in text.splitlines() if line.startswith("| tfserving-embedded")]
     assert embedded.endswith("| 0.50 |")
     assert "7 of 8 measurements are VALID. No figure marked `!` may be quoted." in text
-    assert "| torchserve | rest | json | 1 | 3.20 | 4.00 |" in text
+    assert "| torchserve | tuned | rest | json | 1 | 3.20 | 4.00 |" in text
     assert "Requests of 32 rows take over a second in process and are left out." in text
     assert "TensorFlow Serving's" not in text
+
+
+def test_settings_over_a_preset_have_their_own_lines():
+    measured = [*MEASURED, entry("torchserve", "tuned+batch16", 2000.0, cpu=400.0)]
+    assert [(r["tuning"], r["ratio"]) for r in serving_page.ratios(measured)] == [("tuned", 3.2), ("tuned+batch16", 4.0)]
+    about = {"model": "cnn", "machine": "at rest", "limits": LIMITS, "rows_left_out": [], "measured": measured}
+    text = serving_page.render({**RECORD, "models": [{**about, "ratios": serving_page.ratios(measured)}]})
+    assert "| tuned+batch16 | rest | json | 1 | 400 | 250 | 38% |" in text  # what the handler leaves
+    assert "- torchserve tuned+batch16: batch_size 16" in text
+
+
+def test_a_table_without_rows_is_not_there():
+    measured = [entry("tfserving-embedded", "tuned", 3000.0)]
+    about = {"model": "cnn", "machine": "at rest", "limits": LIMITS, "rows_left_out": [], "measured": measured, "ratios": []}
+    text = serving_page.render({**RECORD, "models": [about]})
+    assert "Over default" not in text and "What is left" not in text
+    assert "| tfserving-embedded | tuned | rest" in text
 
 
 def test_a_quiet_machine_is_not_called_busy():

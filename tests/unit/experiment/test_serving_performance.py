@@ -1,7 +1,8 @@
 import pytest
 
-from experiment.serving_performance import load_profile
+from experiment.serving_performance import Subject, load_profile, subjects_of
 from faceoff import presets
+from faceoff.errors import UsageError
 
 
 def limits(rows, handler, onnx):
@@ -25,3 +26,26 @@ def test_the_load_profile_follows_what_a_request_takes_in_process(rows, handler,
     assert load_profile(limits(rows, handler, onnx), rows) == expected
     if expected is not None:
         assert presets.load_profile(expected).warmup_requests > 0
+
+
+def test_a_subject_is_a_server_its_preset_and_settings_over_that():
+    found = subjects_of("torchserve,torchserve:tuned+presets/settings/batch16.yaml,tfserving-embedded:tuned")
+    assert found[0] == Subject(server="torchserve", tuning="default")
+    assert found[0].arguments == ("--servers", "torchserve", "--tuning", "default")
+    assert found[1].label == "tuned+batch16"
+    assert found[1].arguments[-2:] == ("--settings", "presets/settings/batch16.yaml")
+    assert found[2].label == "tuned"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("apache:tuned", "apache"),
+        ("torchserve:fast", "fast"),
+        ("torchserve:tuned+nothing.yaml", "nothing.yaml"),
+        ("tfserving-embedded:tuned+presets/settings/batch16.yaml", "settings of torchserve, not of tfserving-embedded"),
+    ],
+)
+def test_a_subject_that_cannot_be_is_refused_before_anything_runs(text, says):
+    with pytest.raises(UsageError, match=says):
+        subjects_of(text)
