@@ -24,7 +24,7 @@ from experiment import cost, floors, plan
 from experiment.demo import missing_stages
 from experiment.steps import Experiment
 from experiment.visit import Bench
-from faceoff import cli, devices, presets, processes, progress
+from faceoff import cli, devices, presets, processes, progress, runs
 from faceoff.errors import InvalidError, UsageError
 from faceoff.store import Store, replacing_directory
 from serving import state
@@ -44,6 +44,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     prices = cost.read(args.prices) if args.prices else None
     store = cli.store(args)
     run_dir = store.run_dir(args.run)
+    runs.check_replaceable(run_dir, runs.COMPARISON)
     if state.read(store):
         raise UsageError(f"servers are deployed from {store.artifacts}: run make undeploy first, so that one runs at a time")
     for model in (args.model, floors.MODEL):

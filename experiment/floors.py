@@ -16,15 +16,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from experiment.results import Done
 from experiment.visit import Bench, Load, measured
 from faceoff import cores, endpoints, processes, progress, servables
-from faceoff.errors import FaceoffError, StageError
+from faceoff.errors import FaceoffError
 from serving.protocols import DEFAULT_ENCODING, codec
 from serving.servers import server_class
 
@@ -93,18 +94,20 @@ def measure(bench: Bench, servers: Sequence[str], load: Load, until: float | Non
         found.short.append(f"floor left out for want of time: {what}; PROFILE=full measures it")
         return False
 
-    if in_time("null", "the null server"):
-        _null(found, bench, servers[0], load)
+    def one(kind: str, what: str, measure: Callable[[], Sequence[dict[str, Any]]]) -> None:
+        if not in_time(kind, what):
+            return
+        try:
+            found.entries += measure()
+        except FaceoffError as error:  # the visits, which took far longer, are worth their verdict without it
+            found.short.append(f"floor missing: {what}; it failed: {error}")
+
+    one("null", "the null server", lambda: _null(found, bench, servers[0], load))
     for server in servers:
-        if server in IN_PROCESS and in_time("in_process", f"the artifact of {server} in process"):
-            found.entries += _in_process(bench, server)
+        if server in IN_PROCESS:
+            one("in_process", f"the artifact of {server} in process", partial(_in_process, bench, server))
     for server in servers:
-        what = f"the identity model through {server}"
-        if in_time("identity", what):
-            try:
-                found.entries += _identity(bench, server, load)
-            except StageError as error:
-                found.short.append(f"floor missing: {what}; it failed twice: {error}")
+        one("identity", f"the identity model through {server}", partial(_identity, bench, server, load))
     return found
 
 
@@ -140,9 +143,10 @@ def _identity(bench: Bench, server: str, load: Load) -> list[dict[str, Any]]:
     return found
 
 
-def _null(found: Floors, bench: Bench, server: str, load: Load) -> None:
-    """The null server under the open loop of the visits, with a body that `server` would get."""
+def _null(found: Floors, bench: Bench, server: str, load: Load) -> list[dict[str, Any]]:
+    """The null server under the open loop of the visits, with a body that `server` would get; its means go to `found`."""
     bench.stop()
+    entries = []
     trained = servables.read_trained(bench.store, bench.model)
     nowhere = endpoints.nowhere(server, bench.model, 1)
     with _null_server() as ports:
@@ -160,9 +164,10 @@ def _null(found: Floors, bench: Bench, server: str, load: Load) -> None:
             options = replace(load, scenarios="server").options()
             (m,) = measured(folder, *where, "--body", str(body), *options, *out)["measurements"]
             entry = {"kind": "null", "server": None, "protocol": protocol, "rate_rps": m["load"]["value"], "valid": m["valid"]}
-            found.entries.append({**entry, "mean_ms": m["latency_ms"]["mean"], "capacity_rps": m["null_server"]["capacity_rps"]})
+            entries.append({**entry, "mean_ms": m["latency_ms"]["mean"], "capacity_rps": m["null_server"]["capacity_rps"]})
             if m["valid"]:
                 found.null_ms[protocol] = m["latency_ms"]["mean"]
+    return entries
 
 
 @contextmanager

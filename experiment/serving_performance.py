@@ -71,6 +71,8 @@ def subjects_of(text: str) -> list[Subject]:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, write the record and the page; returns the ratio of tuned to default for each model."""
     models = cli.comma_list(args.model)
+    if not models or len(set(models)) < len(models):
+        raise UsageError(f"--model {args.model!r}: expected one or more different names from presets/models, with commas between")
     for model in models:
         presets.model(model)
     store = cli.store(args)

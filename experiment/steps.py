@@ -22,6 +22,7 @@ from experiment.tuning import Outcome, Trial
 from experiment.visit import Bench, Load
 from faceoff import presets, progress, servables
 from faceoff.errors import FaceoffError, StageError
+from faceoff.verdict import FEWEST_VISITS
 
 SCENARIOS = "closed,server,max_qps"  # of a visit
 MAX_FAILED = 3  # visits, one after the other
@@ -45,7 +46,7 @@ class Experiment:
     failed_in_a_row: int = 0
     floors: floors.Floors | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)  # metrics that not every visit had time for
+    left_out: dict[str, list[int]] = field(default_factory=dict)  # metric -> the repeats whose visits had no time for it
     short: list[str] = field(default_factory=list)  # what this profile leaves short, in sentences that name the one that does not
 
     def run(self) -> None:
@@ -64,7 +65,7 @@ class Experiment:
             scenarios=scenarios,
             seed=self.seed + repeat,
             rate=self.rate if "server" in scenarios else None,
-            probes=self.profile.probes,
+            probes=self.profile.probes if "max_qps" in scenarios else None,
             rest_s=self.profile.rest_s,
         )
 
@@ -162,7 +163,7 @@ class Experiment:
         left = self.profile.repeats - repeat + 1
         if self.until is None or time.monotonic() + left * block_s <= self.until:
             return SCENARIOS
-        self.left_out.add("max_qps")
+        self.left_out.setdefault("max_qps", []).append(repeat)
         self.short.append(f"max_qps left out of repeat {repeat} for want of time: PROFILE=full measures it in each")
         return SCENARIOS.replace(",max_qps", "")
 
@@ -170,6 +171,10 @@ class Experiment:
     def until(self) -> float | None:
         """When the profile's time is over (time.monotonic)."""
         return None if self.profile.budget_s is None else self.started + self.profile.budget_s
+
+    def _planned(self, metric: str) -> bool:
+        """Whether enough visits measured it for a verdict, had all of them been VALID; every server is visited once a repeat."""
+        return self.profile.repeats - len(self.left_out.get(metric, ())) >= FEWEST_VISITS
 
     def _find_floors(self) -> None:
         self.floors = floors.measure(self.bench, self.servers, self._load("closed,server"), self.until)
@@ -198,8 +203,8 @@ class Experiment:
             findings += fairness.check(kind, *((s, [d.visited.facts for d in self._of(s, kind)]) for s in (a, b)))
         fairness.table(findings)
         comparisons, missed = results.judge(self.done, self.servers, self.bench.protocols)
-        reasons = [*fairness.reasons(findings), *(sentence for metric, sentence in missed if metric not in self.left_out)]
-        self.short += [sentence for metric, sentence in missed if metric in self.left_out]
+        reasons = [*fairness.reasons(findings), *(sentence for metric, sentence in missed if self._planned(metric))]
+        self.short += [sentence for metric, sentence in missed if not self._planned(metric)]
         record = {
             "model": self.bench.model,
             "seed": self.seed,

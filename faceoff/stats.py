@@ -1,7 +1,8 @@
 """Percentiles and their confidence intervals from raw values: the only place where either is computed.
 
 A percentile is the nearest rank: the smallest value that at least the fraction q of all values does not
-exceed. It is always a value that was measured, and it is what an order-statistic interval speaks about.
+exceed. It is always a value that was measured, and it is what an order-statistic interval speaks about. What failed has no
+value and is still one of all: `num_failed` of them rank behind every value, and a percentile that falls among them is none.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def percentile(values: Values, fraction: float) -> float:
     return float(np.partition(values, rank - 1)[rank - 1])
 
 
-def interval(values: Values, fraction: float, confidence: float = 0.95) -> tuple[float, float] | None:
-    """The order-statistic confidence interval of a percentile; None where so few values allow none.
+def interval(values: Values, fraction: float, confidence: float = 0.95, num_failed: int = 0) -> tuple[float, float] | None:
+    """The order-statistic confidence interval of a percentile; None where so few values, or so many failures, allow none.
 
     The number of values below the true percentile is binomial(n, fraction) whatever the distribution, so
     two order statistics enclose it with at least `confidence`, (1 - confidence) / 2 on each side (Hahn and
@@ -37,29 +38,30 @@ def interval(values: Values, fraction: float, confidence: float = 0.95) -> tuple
     """
     from scipy.stats import binom
 
-    num = len(values)
+    num = len(values) + num_failed
     if num == 0:
         return None
     tail = (1 - confidence) / 2
     low, high = int(binom.ppf(tail, num, fraction)), int(binom.ppf(1 - tail, num, fraction)) + 1
-    if low < 1 or high > num:
+    if low < 1 or high > len(values):
         return None
     ordered = np.partition(values, [low - 1, high - 1])
     return float(ordered[low - 1]), float(ordered[high - 1])
 
 
-def summary(values: Values) -> dict[str, float | None]:
-    """Every percentile of `PERCENTILES`, mean and max, in the unit of `values`; all None for no values."""
+def summary(values: Values, num_failed: int = 0) -> dict[str, float | None]:
+    """Every percentile of `PERCENTILES`, and mean and max of `values`, in their unit; all None for no values."""
     if len(values) == 0:
         return dict.fromkeys([*PERCENTILES, "mean", "max"])
     ordered = np.sort(values)
-    found: dict[str, float | None] = {n: float(ordered[_rank(len(ordered), q) - 1]) for n, q in PERCENTILES.items()}
+    ranks = {name: _rank(len(ordered) + num_failed, fraction) for name, fraction in PERCENTILES.items()}
+    found = {name: float(ordered[rank - 1]) if rank <= len(ordered) else None for name, rank in ranks.items()}
     return {**found, "mean": float(ordered.mean()), "max": float(ordered[-1])}
 
 
-def intervals(values: Values, confidence: float = 0.95) -> dict[str, list[float]]:
-    """`interval` of every percentile of `PERCENTILES`; one that needs more values than there are is left out."""
-    found = {name: interval(values, fraction, confidence) for name, fraction in PERCENTILES.items()}
+def intervals(values: Values, confidence: float = 0.95, num_failed: int = 0) -> dict[str, list[float]]:
+    """`interval` of every percentile of `PERCENTILES`; one that has none is left out."""
+    found = {name: interval(values, fraction, confidence, num_failed) for name, fraction in PERCENTILES.items()}
     return {name: [*bounds] for name, bounds in found.items() if bounds is not None}
 
 

@@ -25,15 +25,18 @@ def asked_for(options: Options) -> bool:
     if len(named) > 1:
         raise UsageError("--url and --grpc: expected one of them")
     if not named:
-        others = [name for name in ("body", "expect", "method") if getattr(options, name)]
+        others = [name for name in ("body", "expect", "method", "content_type", "tolerance") if getattr(options, name)]
         if others:
-            raise UsageError(f"--{others[0]} is for an endpoint of your own: expected --url or --grpc too")
+            raise UsageError(f"--{others[0].replace('_', '-')} is for an endpoint of your own: expected --url or --grpc too")
         return False
     if not options.body:
         raise UsageError(f"--{named[0]} without --body: expected a file with the request's body")
-    for name in ("servers", "protocols", "encodings", "rows"):
+    for name in ("servers", "protocols", "encodings", "rows", "version"):
         if getattr(options, name):
             raise UsageError(f"--{name} is for deployed endpoints: an endpoint given by --{named[0]} gets the body as it is")
+    other = {"url": "method", "grpc": "content_type"}[named[0]]
+    if getattr(options, other):
+        raise UsageError(f"--{other.replace('_', '-')} says nothing to an endpoint given by --{named[0]}: expected none")
     return True
 
 
@@ -50,10 +53,14 @@ def target(options: Options, scenarios: tuple[str, ...]) -> Target:
         if not path.startswith("/") or not service or not method or "/" in method:
             raise UsageError(f"--method {path!r}: expected the full name of a unary method, /package.Service/Method")
     else:
-        parts = urlsplit(options.url)
+        try:
+            parts = urlsplit(options.url)
+            port_given = parts.port
+        except ValueError as error:
+            raise UsageError(f"--url {options.url!r}: {error}; expected http://HOST:PORT/path") from error
         if parts.scheme != "http":
             raise UsageError(f"--url {options.url!r}: expected http://HOST:PORT/path (there is no TLS on loopback)")
-        host, port = destination(parts.netloc if parts.port else f"{parts.netloc}:80")
+        host, port = destination(parts.netloc if port_given else f"{parts.netloc}:80")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         protocol, content_type = "rest", options.content_type or _content_type(names[0])
     if not path.isascii() or any(ord(character) <= 32 for character in path + content_type):

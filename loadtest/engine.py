@@ -5,8 +5,8 @@ connections and what the server has warmed up outlive a window. It knows bytes, 
 
     {"op": "setup", "protocol": "rest"|"grpc", "host", "port", "path", "content_type", "keep_alive": bool, "timeout_s",
      "payloads": FILE, "payload_sizes": [bytes, ...], "judged": bool, "cores": [core, ...], "watch_cores": [core, ...]}
-    {"op": "window", "mode": "closed"|"open", "connections": N, "order": FILE, "offsets": FILE|null, "deadline_s",
-     "rows": FILE, "answers": FILE, "limit": {"slo_ns", "max_over"}|null}
+    {"op": "window", "mode": "closed"|"open", "at_once": bool, "connections": N, "order": FILE, "offsets": FILE|null,
+     "deadline_s", "rows": FILE, "answers": FILE, "limit": {"slo_ns", "max_over"}|null}
 
 A window that is prepared answers `{"ok": true, "ready": true}` and begins when it has read one more line,
 `{"start_ns": N|null}`: a moment that several engines share, or at once.
@@ -36,6 +36,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from faceoff import helper
 from loadtest import machine
 from loadtest.connection import Connection, Route
 from loadtest.loops import Answers, ClosedWindow, Limit, OpenWindow, Window
@@ -116,7 +117,7 @@ class Engine:
         }
         if job["mode"] == "closed":
             return ClosedWindow(**common)
-        return OpenWindow(offsets_ns=_read_array(job["offsets"]), **common)
+        return OpenWindow(offsets_ns=_read_array(job["offsets"]), at_once=job["at_once"], **common)
 
     def _record(self, job: dict[str, Any], window: Window, before: machine.Reading, after: machine.Reading) -> dict[str, Any]:
         new, self.answers.new = self.answers.new, []
@@ -209,6 +210,8 @@ def _reply(data: dict[str, Any]) -> None:
 
 def main() -> int:
     """Serve jobs until stdin ends."""
+    helper.check("loadtest.engine", __doc__, sys.argv[1:])
+    helper.need_pipe("loadtest.engine")
     import uvloop
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us

@@ -49,7 +49,7 @@ class EngineGroup:
         num = len(self._engines)
         for at, (engine, share) in enumerate(zip(self._engines, shares(schedule, num), strict=True)):
             mine = connections // num + (at < connections % num)
-            engine.prepare(share, connections=max(1, mine), deadline_s=deadline_s, limit=limit)
+            engine.prepare(share, connections=mine, deadline_s=deadline_s, limit=limit)
         start_ns = None if num == 1 else time.monotonic_ns() + _TOGETHER_NS
         for engine in self._engines:
             engine.go(start_ns)

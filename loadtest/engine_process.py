@@ -146,6 +146,7 @@ class EngineProcess:
         job = {
             "op": "window",
             "mode": "closed" if schedule.offsets_ns is None else "open",
+            "at_once": schedule.at_once,
             "connections": connections,
             "deadline_s": deadline_s,
             "limit": {"slo_ns": limit[0], "max_over": limit[1]} if limit else None,

@@ -1,7 +1,8 @@
 """The two request loops of the engine, closed and open, over any kind of `Connection`.
 
 Times are time.monotonic_ns() (CLOCK_MONOTONIC). A loop is bounded in requests (`num_requests`), in the time of each
-one (`timeout_ns`, from its scheduled moment) and as a whole (`deadline_ns` after its start).
+one (`timeout_ns`, from its scheduled moment) and as a whole (`deadline_ns` after its start). Where everything is due at once,
+waiting is the load: a request has its time from being sent, and may wait until the deadline.
 """
 
 from __future__ import annotations
@@ -167,11 +168,16 @@ class Window:
     def _sweep(self) -> None:
         now = self._clock()
         for connection in self.connections:
-            if connection.busy and now - self.scheduled[connection.row] > self.timeout_ns:
+            if connection.busy and now - self.since(connection.row) > self.timeout_ns:
                 connection.cancel()
                 self.on_done(connection, STATUS_TIMEOUT, b"")
         self.sweep_waiting(now)
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def since(self, row: int) -> int:
+        """From when a request has its time."""
+        moment: int = self.scheduled[row]
+        return moment
 
     def sweep_waiting(self, now: int) -> None:
         """Time out what has not even been sent."""
@@ -214,9 +220,9 @@ class ClosedWindow(Window):
 class OpenWindow(Window):
     """Requests leave at their scheduled moments whatever the server does; what finds no free connection waits."""
 
-    def __init__(self, *, offsets_ns: Sequence[int], **rest: object) -> None:
+    def __init__(self, *, offsets_ns: Sequence[int], at_once: bool = False, **rest: object) -> None:
         super().__init__(**rest)  # type: ignore[arg-type]
-        self.offsets_ns = offsets_ns
+        self.offsets_ns, self.at_once = offsets_ns, at_once
         # The connection used last is used first: as few as the load needs are warm, the rest is reserve. Those that
         # could not be opened come last.
         self._free = sorted(self.connections, key=lambda connection: connection.is_open)
@@ -246,9 +252,15 @@ class OpenWindow(Window):
         if self.finished == self.num_requests:
             self.over()
 
+    def since(self, row: int) -> int:
+        """From its moment, or from being sent."""
+        moment: int = self.sent[row] if self.at_once else self.scheduled[row]
+        return moment
+
     def sweep_waiting(self, now: int) -> None:
         """A request that never found a connection times out like any other."""
-        while self._waiting and now - self.scheduled[self._waiting[0][0]] > self.timeout_ns:
+        patience_ns = self.deadline_ns if self.at_once else self.timeout_ns
+        while self._waiting and now - self.scheduled[self._waiting[0][0]] > patience_ns:
             row, since = self._waiting.popleft()
             self.sent[row] = self.done[row] = now
             self.wait[row] = now - since

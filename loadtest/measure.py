@@ -19,11 +19,12 @@ from loadtest import rows as rows_module
 from loadtest import scenarios, schedules, searches, watch
 from loadtest.answers import Judge
 from loadtest.calm import Calm
+from loadtest.checks import MAX_REQUESTS, MAX_WINDOW_S, too_few
 from loadtest.engine_group import EngineGroup
 from loadtest.engine_process import Columns, Destination, EngineError, WindowResult
 from loadtest.guard import invalid_reasons
 from loadtest.measurement import Attempt, Measurement
-from loadtest.plan import MAX_REQUESTS, MAX_WINDOW_S, Plan
+from loadtest.plan import Plan
 from loadtest.rows import Rows
 from loadtest.scenarios import BY_NAME
 from loadtest.schedules import Schedule
@@ -139,6 +140,12 @@ class Session:
 
     def _cannot(self, measurement: Measurement) -> str | None:
         """Why it cannot even start."""
+        plan = self.plan
+        num_requests = len(plan.trace_ns) if plan.trace_ns is not None and measurement.scenario == "trace" else plan.num_requests
+        if measurement.load_kind == "rate" and measurement.scenario != "trace":
+            num_requests = self._num_requests(measurement.value * plan.share[1])
+        if (why := too_few(num_requests, plan.options.engines * plan.share[1])) is not None:
+            return why
         rate = measurement.value * self.plan.share[1]
         if measurement.load_kind != "rate":
             return None

@@ -38,6 +38,7 @@ class Attempt:
     num_wrong: int
     num_waiting: int
     span_s: float
+    scheduled_s: float  # from the first scheduled moment to the last
     p50_ms: float | None
     p99_ms: float | None
     use: Use  # of the server
@@ -50,7 +51,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What the rows of all accepted windows say. Latencies in ms, from the scheduled moment, of successful rows."""
+    """What the rows of all accepted windows say. Latencies in ms, from the scheduled moment; failed rows rank last."""
 
     latency_ms: dict[str, float | None]
     ci95_ms: dict[str, list[float]]
@@ -117,6 +118,16 @@ class Measurement:
         """Successful requests over `span_s`."""
         return (self.total("num_requests") - self.total("num_errors")) / self.span_s if self.span_s > 0 else 0.0
 
+    @property
+    def offered_rps(self) -> float | None:
+        """The rate of the moments that were drawn, which chance makes another than the one asked for; None in a closed loop."""
+        if self.load_kind != "rate":
+            return None
+        # n moments have n - 1 gaps between them
+        gaps = sum(max(0, attempt.num_requests - 1) for attempt in self.accepted)
+        scheduled_s = sum(attempt.scheduled_s for attempt in self.accepted)
+        return gaps / scheduled_s if scheduled_s > 0 else None
+
 
 def attempt(
     scenario: str,
@@ -147,6 +158,7 @@ def attempt(
         num_wrong=rows.num_wrong,
         num_waiting=int(np.count_nonzero(rows.wait_ns)),
         span_s=rows.span_s,
+        scheduled_s=float(rows.scheduled_ns.max() - rows.scheduled_ns.min()) / 1e9 if len(rows) else 0.0,
         p50_ms=facts.p50_ms,
         p99_ms=stats.percentile(latency_ms, 0.99) if len(latency_ms) else None,
         use=use,
@@ -179,7 +191,7 @@ def figures(samples: Path, scenario: str, slo_ms: float | None) -> Figures:
     """
     columns = rows_module.read_latencies(samples)
     latency_ms = columns.latency_ms[columns.ok]
-    num = len(latency_ms)
+    num, num_failed = len(latency_ms), int(np.count_nonzero(~columns.ok))
     histogram.write(samples.with_suffix(".hgrm"), latency_ms)
     blocks = None
     if BY_NAME[scenario].windows and (num_blocks := guard.num_blocks(num)) is not None:
@@ -188,8 +200,8 @@ def figures(samples: Path, scenario: str, slo_ms: float | None) -> Figures:
     if slo_ms is not None:
         good &= columns.latency_ms <= slo_ms
     return Figures(
-        latency_ms=stats.summary(latency_ms),
-        ci95_ms=stats.intervals(latency_ms),
+        latency_ms=stats.summary(latency_ms, num_failed),
+        ci95_ms=stats.intervals(latency_ms, num_failed=num_failed),
         send_error_p99_ms=stats.percentile(columns.send_error_ms, 0.99) if len(columns.send_error_ms) else None,
         num_good=int(np.count_nonzero(good)),
         block_p50_ms=blocks,
@@ -209,7 +221,7 @@ def _steps(columns: rows_module.Latencies, slo_ms: float | None) -> list[dict[st
                 "fraction_of_rate": (1 + number) / STEPS,
                 "num_requests": int(np.count_nonzero(step == number)),
                 "num_within_slo": within,
-                "latency_ms": stats.summary(latency_ms),
+                "latency_ms": stats.summary(latency_ms, int(np.count_nonzero((step == number) & ~columns.ok))),
             }
         )
     return found

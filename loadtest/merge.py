@@ -1,7 +1,8 @@
 """Several workers' results of one load test as one: every row is there once, and the figures are computed from all rows.
 
 A measurement's counts and rates are the workers' sums; its latencies, intervals and .hgrm come from the merged rows; it is VALID
-when it is at every worker. What is the server's (its CPU, its own times) is as the first worker read it.
+when it is at every worker. What is the server's (its memory, its own times) is as the first worker read it; its CPU a request is
+None, because each worker saw the CPU of all and the requests of one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from loadtest import measurement as measurement_module
 from loadtest import rows as rows_module
 from loadtest import summary
 
-_SUMS = ("num_requests", "num_errors", "num_wrong", "throughput_rps", "rows_per_s", "goodput_rps", "connections")
+_SUMS = ("num_requests", "num_errors", "num_wrong", "throughput_rps", "rows_per_s", "offered_rps", "goodput_rps", "connections")
 
 
 def merge(folders: Sequence[Path], directory: Path) -> list[dict[str, Any]]:
@@ -56,6 +57,7 @@ def _one(records: list[dict[str, Any]], folders: Sequence[Path], directory: Path
         "latency_ms": figures.latency_ms,
         "ci95_ms": figures.ci95_ms,
         "stability": summary.stability(figures.block_p50_ms),
+        "server_use": {**first["server_use"], "cpu_us_per_request": None},
         "client": _client(records, figures.send_error_p99_ms),
         "windows": [{"worker": at, **window} for at, m in enumerate(records) for window in m["windows"]],
         "workers": [{name: m[name] for name in ("num_requests", "throughput_rps", "valid", "cores")} for m in records],

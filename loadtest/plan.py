@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import math
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from faceoff import cli, cores, endpoints, golden, images, manifest, presets
+from faceoff import cli, cores, endpoints, golden, images, manifest, presets, runs
 from faceoff.cores import CoreSplit
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError, unknown
 from faceoff.presets import LoadProfile
 from faceoff.signature import Signature
 from faceoff.store import Store
-from loadtest import anywhere, calibration, scenarios, targets
+from loadtest import anywhere, calibration, checks, scenarios, targets
 from loadtest.calibration import Calibration
 from loadtest.options import Options
 from loadtest.scenarios import BY_NAME
 from loadtest.targets import Target
 from serving.protocols import DEFAULT_ENCODING, ENCODINGS, PROTOCOLS, spoken
-
-MAX_WINDOW_S = 600.0
-MAX_REQUESTS = 1_000_000  # of one piece of schedule, which lies in memory
-MAX_DURATION_S = 86_400.0
-MAX_ROWS = 1024
-MAX_ENGINES = 16
-_SPARE_FILES = 64  # descriptors that are not connections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +74,17 @@ def make(options: Options, share: tuple[int, int] = (0, 1)) -> Plan:
     store = options.store
     profile = presets.load_profile(options.profile)
     custom = anywhere.asked_for(options)
-    chosen = _chosen("scenario", options.scenarios, scenarios.NAMES, "SCENARIO") if options.scenarios else scenarios.DEFAULT
-    _check_numbers(options, chosen)
+    asked = _chosen("scenario", options.scenarios, scenarios.NAMES, "SCENARIO") if options.scenarios else scenarios.DEFAULT
+    checks.numbers(options, asked)
+    checks.effects(options, asked)
     if options.rate is not None:
-        _check_rate(options.rate, profile)
-    if _needs_closed(options, chosen):
-        chosen = ("closed", *chosen)  # its throughput is what the rate is a fraction of
-    chosen = tuple(name for name in scenarios.NAMES if name in chosen)
-    connections, open_connections = _connections(options, profile, chosen)
-    if share[1] > 1:
-        _check_shared(options, chosen, connections, share[1])
-        connections = connections // share[1] + (share[0] < connections % share[1])
-    store.run_dir(options.run)  # a name that is not one is refused here
+        checks.rate(options.rate, profile)
+    connections, open_connections = checks.connections(options, profile, asked)
+    # closed's throughput is what a rate is a fraction of
+    chosen = tuple(name for name in scenarios.NAMES if name in asked or (name == "closed" and _needs_closed(options, asked)))
+    checks.shared(options, chosen, connections, share[1])
+    connections = connections // share[1] + (share[0] < connections % share[1])
+    runs.check_replaceable(store.run_dir(options.run), runs.LOAD_TEST)
     found, left_out = ((anywhere.target(options, chosen),), ()) if custom else _deployed(options, chosen)
     return Plan(
         options=options,
@@ -106,26 +97,13 @@ def make(options: Options, share: tuple[int, int] = (0, 1)) -> Plan:
         open_connections=open_connections,
         duration_s=options.duration,
         slo_ms=profile.slo_ms if options.slo is None else options.slo,
-        sweep=_sweep(options),
-        trace_ns=_trace(options) if "trace" in chosen else None,
+        sweep=checks.sweep(options, profile),
+        trace_ns=checks.trace(options) if "trace" in chosen else None,
         cores=cores.split(generators=options.engines),
         calibration=calibration.read(store),
         share=share,
         left_out=left_out,
     )
-
-
-def _check_shared(options: Options, chosen: tuple[str, ...], connections: int, num_workers: int) -> None:
-    """What several workers cannot measure together."""
-    for name in chosen:
-        if BY_NAME[name].searches or name == "step":
-            raise UsageError(
-                f"scenario {name} with {num_workers} workers: one measurement decides the next, expected one generator"
-            )
-    if options.rate is None and any(BY_NAME[name].rate for name in chosen):
-        raise UsageError(f"{num_workers} workers without --rate: expected the requests a second of all together")
-    if connections < num_workers * options.engines:
-        raise UsageError(f"connections {connections}: expected at least one for each engine of the {num_workers} workers")
 
 
 def _needs_closed(options: Options, chosen: tuple[str, ...]) -> bool:
@@ -201,95 +179,9 @@ def _chosen(kind: str, text: str, known: tuple[str, ...], variable: str) -> tupl
     for name in names:
         if name not in known:
             raise unknown(kind, name, list(known), variable)
+    if len(set(names)) < len(names):
+        raise UsageError(f"{variable}={text}: expected each {kind} once")
     return tuple(name for name in known if name in names)
-
-
-def _check_numbers(options: Options, chosen: tuple[str, ...]) -> None:
-    checks = (
-        ("duration", options.duration, 0.0, MAX_DURATION_S, "seconds"),
-        ("slo", options.slo, 0.0, 1e6, "ms"),
-        ("percentile", options.percentile, 0.0, 100.0, "percent"),
-        ("time-scale", options.time_scale, 0.0, 1e6, "a factor"),
-    )
-    for name, value, low, high, unit in checks:
-        if value is not None and not low < value <= high:
-            raise UsageError(f"{name} {value:g}: expected more than {low:g} and at most {high:g} ({unit})")
-    if options.percentile == 100.0 or not 0 <= options.tolerance < math.inf:
-        raise UsageError(f"percentile {options.percentile:g}, tolerance {options.tolerance:g}: expected < 100 and >= 0")
-    if options.rows is not None and not 1 <= options.rows <= MAX_ROWS:
-        raise UsageError(f"rows {options.rows}: expected 1 to {MAX_ROWS} rows in a request")
-    if options.probes is not None and options.probes < 2:
-        raise UsageError(f"probes {options.probes}: expected at least 2 rates, one that meets the SLO and one that does not")
-    if not 0 <= options.rest < math.inf:
-        raise UsageError(f"rest {options.rest:g}: expected at least 0 (seconds)")
-    if not 1 <= options.engines <= MAX_ENGINES:
-        raise UsageError(f"engines {options.engines}: expected 1 to {MAX_ENGINES} engine processes")
-    if options.keep_alive not in (0, 1):
-        raise UsageError(f"keep-alive {options.keep_alive}: expected 1 (connections are kept) or 0 (one for each request)")
-    if options.seed < 0:
-        raise UsageError(f"seed {options.seed}: expected at least 0")
-    if "soak" in chosen and options.duration is None:
-        raise UsageError("scenario soak without --duration: expected the seconds it lasts (set DURATION=...)")
-    if ("trace" in chosen) != bool(options.trace):
-        raise UsageError("scenario trace and --trace FILE go together: expected both (set TRACE=...)")
-
-
-def _connections(options: Options, profile: LoadProfile, chosen: tuple[str, ...]) -> tuple[int, int]:
-    """Of closed loops, and those kept ready in the open ones."""
-    connections = profile.closed_connections if options.connections is None else options.connections
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    most = min(files - _SPARE_FILES, profile.requests_per_window)
-    if not 1 <= connections <= most:
-        raise UsageError(f"connections {connections}: expected 1 to {most} (ulimit -n is {files}; a window has enough for each)")
-    if connections < options.engines:
-        raise UsageError(f"connections {connections}: expected at least one for each of the {options.engines} engines")
-    asked = options.connections is not None and "closed" not in chosen
-    open_connections = connections if asked else profile.open_connections
-    if open_connections > files - _SPARE_FILES:
-        raise UsageError(f"profile {profile.name!r} opens {open_connections} connections: raise ulimit -n, now {files}")
-    return connections, open_connections
-
-
-def _check_rate(rate: float, profile: LoadProfile) -> None:
-    least = profile.requests_per_window / MAX_WINDOW_S
-    if not least <= rate < math.inf:
-        raise UsageError(
-            f"rate {rate:g}: expected at least {least:.3g} requests a second, so that a window of "
-            f"{profile.requests_per_window} requests ends within {MAX_WINDOW_S:.0f} s"
-        )
-
-
-def _sweep(options: Options) -> tuple[float, ...]:
-    if options.rates and options.sweep_connections:
-        raise UsageError("--rates and --sweep-connections: expected one of them")
-    text = options.rates or options.sweep_connections
-    try:
-        values = tuple(float(value) for value in cli.comma_list(text))
-    except ValueError as error:
-        raise UsageError(f"{text!r}: expected a comma list of numbers ({error})") from error
-    if any(not 0 < value < math.inf for value in values):
-        raise UsageError(f"{text!r}: expected numbers above 0")
-    if options.sweep_connections and any(value != int(value) for value in values):
-        raise UsageError(f"{text!r}: expected whole numbers of connections")
-    if options.rates:
-        for value in values:
-            _check_rate(value, presets.load_profile(options.profile))
-    return values
-
-
-def _trace(options: Options) -> npt.NDArray[np.int64]:
-    """Moments in ns after the first one, scaled. Raises UsageError."""
-    try:
-        lines = Path(options.trace).read_text(encoding="utf-8").split()
-        moments = np.array([float(line) for line in lines], dtype=np.float64)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--trace {options.trace}: {error}; expected one moment in seconds on each line") from error
-    if not 2 <= len(moments) <= MAX_REQUESTS or not np.isfinite(moments).all() or (np.diff(moments) < 0).any():
-        raise UsageError(f"--trace {options.trace}: expected 2 to {MAX_REQUESTS} moments, each no earlier than the one before")
-    offsets_s = (moments - moments[0]) * options.time_scale
-    if offsets_s[-1] > MAX_DURATION_S:
-        raise UsageError(f"--trace {options.trace}: it lasts {offsets_s[-1]:.0f} s, at most {MAX_DURATION_S:.0f} s")
-    return np.asarray(np.round(offsets_s * 1e9), dtype=np.int64)
 
 
 def _check_artifacts(store: Store, endpoint: Endpoint) -> None:

@@ -35,6 +35,11 @@ class Schedule:
         """Until the last scheduled request."""
         return 0.0 if self.offsets_ns is None else float(self.offsets_ns[-1]) / 1e9
 
+    @property
+    def at_once(self) -> bool:
+        """Whether everything is due at the first moment (`offline`), so that waiting for a connection is the load itself."""
+        return self.offsets_ns is not None and len(self.order) > 1 and not self.offsets_ns.any()
+
 
 def make(
     *,

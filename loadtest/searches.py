@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from faceoff import progress
-from loadtest import schedules
+from loadtest import checks, schedules
 from loadtest.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ CONFIRM_STEP = 0.98
 MIN_SLOS = 20  # a window lasts at least so many SLOs: a rate 5% above what the server bears is over the SLO within it
 MAX_CONFIRMATIONS = 3
 SWEEP_FRACTIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the closed throughput
-SWEEP_CONNECTIONS = (1, 2, 4, 8, 16, 32, 64)
 KNEE_FRACTION = 0.95  # a throughput below this part of the rate is beyond the knee
 _CONFIRM_SEED = 1_000_003
 
@@ -165,11 +164,12 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
     plan = session.plan
     start = START_FRACTION * session.closed_rps or plan.rate or 0.0  # closed's throughput, where it was measured, knows best
     allowed = 1 - plan.options.percentile / 100
+    fewest = checks.LEAST_EACH * plan.options.engines  # every engine has its share of them
     search = _Search(
         session=session,
         scratch=session.prepare("max_qps", start),
         allowed=allowed,
-        num_requests=plan.num_requests if plan.duration_s is None else max(1, round(start * plan.duration_s)),
+        num_requests=max(fewest, plan.num_requests if plan.duration_s is None else round(start * plan.duration_s)),
         until=time.monotonic() + plan.search_s,
     )
     found, why = None, "no rate was found that meets the SLO beside one that does not"
@@ -203,7 +203,8 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
         assert measurement.figures is not None
         num = max(1, measurement.num_expected)
         over = num - measurement.figures.num_good
-        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over})
+        flags = [flag for attempt in measurement.accepted for flag in attempt.flags]
+        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over, "flags": flags})
         return num, over
 
     rate = confirmed_rate(found, counts_of, allowed)
@@ -227,10 +228,12 @@ def reasons(measurement: Measurement) -> list[str]:
     if record is None or record["found"] is None:
         return []
     found = []
-    flagged = [point for point in record["points"] if point["flags"]]
+    # The last confirmation is the measurement itself, and its flags are among the guard's reasons.
+    measured = [*record["points"], *record["confirmations"][:-1]]
+    flagged = [one for one in measured if one["flags"]]
     if flagged:
         found.append(
-            f"search: {len(flagged)} of {len(record['points'])} rates stayed flagged, first {flagged[0]['rate']:.1f} "
+            f"search: {len(flagged)} of {len(measured)} rates stayed flagged, first {flagged[0]['rate']:.1f} "
             f"requests/s: {flagged[0]['flags'][0]}"
         )
     if not record["confirmed"]:
@@ -242,7 +245,7 @@ def sweep(session: Session) -> Generator[Measurement, None, None]:
     """One measurement a point. A grid of our own ends behind the second point beyond the knee."""
     plan = session.plan
     if plan.options.sweep_connections or (not plan.sweep and plan.rate is None and session.closed_rps <= 0):
-        for value in plan.sweep or SWEEP_CONNECTIONS:
+        for value in plan.sweep or checks.sweep_connections(plan.profile, plan.options.engines):
             yield session.measured(session.prepare("sweep", 0.0, label=f"-c{value:.0f}", connections=int(value)))
         return
     full = plan.rate if plan.rate is not None else session.closed_rps
@@ -251,6 +254,6 @@ def sweep(session: Session) -> Generator[Measurement, None, None]:
     for number, rate in enumerate(rates):
         measurement = session.measured(session.prepare("sweep", rate, label=f"-{number + 1}"))
         yield measurement
-        beyond += measurement.throughput_rps < KNEE_FRACTION * rate
+        beyond += measurement.throughput_rps < KNEE_FRACTION * (measurement.offered_rps or rate)
         if beyond >= 2 and not plan.sweep:
             return

@@ -46,12 +46,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
-    """One measurement as DESIGN.md describes it. Latencies are in ms, from the scheduled moment, successful rows only.
+    """One measurement as DESIGN.md describes it. Latencies are in ms, from the scheduled moment.
 
-    `ci95_ms` leaves out a percentile that has too few rows for an interval. Extra: `windows` (every attempt), `cores`,
-    `endpoint`, `goodput_rps` (right and within the SLO), `rows_per_s`, `encode_us` and `decode_us` (encoding a
-    request before the clock and decoding an answer after it; means), `null_server`, `stability`, `steps`, `search`,
-    `server_use` (its CPU a request and RSS, loadtest/watch.py), `client.judging_us_per_request` (after the window).
+    A failed row ranks behind all others: a percentile that falls among them is None (faceoff.stats); mean and max are of the
+    successful rows. `ci95_ms` leaves out a percentile that has too few rows for an interval. Extra: `windows` (every attempt),
+    `cores`, `endpoint`, `offered_rps` (the rate of the moments drawn), `goodput_rps` (right and within the SLO), `rows_per_s`,
+    `encode_us` and `decode_us` (encoding a request before the clock and decoding an answer after it; means), `null_server`,
+    `stability`, `steps`, `search`, `server_use` (its CPU a request and RSS, loadtest/watch.py),
+    `client.judging_us_per_request` (after the window).
     """
     endpoint, figures = measurement.target.endpoint, measurement.figures
     assert figures is not None
@@ -86,6 +88,7 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
         "answers_judged": measurement.target.problem is not None,
         "throughput_rps": measurement.throughput_rps,
         "rows_per_s": measurement.throughput_rps * measurement.target.num_rows,
+        "offered_rps": measurement.offered_rps,
         "goodput_rps": figures.num_good / span_s if measurement.slo_ms is not None and span_s > 0 else None,
         "latency_ms": figures.latency_ms,
         "ci95_ms": figures.ci95_ms,

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from faceoff import cli, processes, progress
-from faceoff.errors import StageError, UsageError
+from faceoff.errors import StageError
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Serve until Ctrl-C or SIGTERM. Raises StageError when Locust ends by itself."""
-    if not 1 <= args.port <= 65_535:
-        raise UsageError(f"port {args.port}: expected 1 to 65535 (set WEB_PORT=...)")
+    store = cli.store(args)
     locustfile = Path(__file__).with_name("locustfile.py")
-    roots = [f"--artifacts={args.artifacts}", f"--results={args.results}"]
+    roots = [f"--artifacts={store.artifacts}", f"--results={store.results}"]
     url = f"http://127.0.0.1:{args.port}"
     process = subprocess.Popen(
         [
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """`python -m loadtest.ui`."""
     parser = cli.Parser(prog="python -m loadtest.ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=8089, help="of the Web UI (default: %(default)s)")
+    parser.add_argument("--port", type=cli.port, default=8089, help="of the Web UI, WEB_PORT (default: %(default)s)")
     parser.add_store()
     return cli.run(parser, run, argv)
 

@@ -37,12 +37,12 @@ def _row(store: Store, run: str) -> Row:
     try:
         summary = records.load(run, directory).summary
         with records.reading(path, f"make loadtest RUN={run}"):
-            return _of(run, summary, compared=(directory / "compare.json").is_file())
+            return _of(run, summary, records.optional(directory / "compare.json", dict, f"make compare RUN={run}"))
     except FaceoffError as error:
         return Row(run=run, kind="damaged", model="", servers="", created="", valid="", tone="bad", verdict=str(error))
 
 
-def _of(run: str, summary: dict[str, Any], *, compared: bool) -> Row:
+def _of(run: str, summary: dict[str, Any], compared: dict[str, Any] | None) -> Row:
     if not summary:
         words = "Nothing was served."
         return Row(run=run, kind="training", model="", servers="", created="", valid="", tone="", verdict=words)
@@ -51,13 +51,15 @@ def _of(run: str, summary: dict[str, Any], *, compared: bool) -> Row:
     valid = sum(bool(m["valid"]) for m in measured)
     told = [c for c in summary.get("comparisons") or [] if c.get("kind") == "ab"]
     told.sort(key=lambda c: (c["metric"] != "p99", c["tuning"] != "best", c["protocol"] != "rest"))
+    words = told[0]["sentence"] if told else "One run gives no verdict."
+    refused = (compared or {}).get("invalid_reasons") or []
     return Row(
         run=run,
-        kind="comparison" if compared else "load test",
+        kind="load test" if compared is None else "comparison",
         model=str(summary.get("model") or ""),
         servers=formats.listed([identity.server(server).label for server in servers]),
         created=str(summary.get("created") or "")[:16].replace("T", " "),
         valid=f"{valid} of {len(measured)} VALID",
-        tone="good" if measured and valid == len(measured) else "bad",
-        verdict=told[0]["sentence"] if told else "One run gives no verdict.",
+        tone="good" if measured and valid == len(measured) and not refused else "bad",
+        verdict=f"INVALID: {refused[0]}" if refused else words,
     )

@@ -51,6 +51,7 @@ class Measurement:
     num_errors: int
     num_wrong: int
     throughput_rps: float | None
+    offered_rps: float | None  # the rate of the moments that were drawn; None in a closed loop
     goodput_rps: float | None
     percentiles: tuple[Percentile, ...]
     mean_ms: float | None
@@ -112,7 +113,7 @@ def scenarios(found: list[Measurement]) -> list[str]:
 
 def _measurement(run: Run, data: dict[str, Any], command: str) -> Measurement:
     rows = _samples(run, data, command)
-    found = percentiles.all_of(rows.ordered_ms) if rows else ()
+    found = percentiles.all_of(rows.ordered_ms, rows.num_failed) if rows else ()
     if rows:
         _cross_check(data, rows, command)
     ordered = rows.ordered_ms if rows else np.zeros(0)
@@ -135,6 +136,7 @@ def _measurement(run: Run, data: dict[str, Any], command: str) -> Measurement:
         num_errors=int(data["num_errors"]),
         num_wrong=int(data["num_wrong"]),
         throughput_rps=data["throughput_rps"],
+        offered_rps=data.get("offered_rps"),
         goodput_rps=data.get("goodput_rps"),
         percentiles=found,
         mean_ms=float(ordered.mean()) if len(ordered) else None,
@@ -188,7 +190,7 @@ def _inside(run: Run, name: str) -> Path | None:
 
 def _cross_check(data: dict[str, Any], rows: Samples, command: str) -> None:
     """The summary must say what its raw rows say."""
-    wrong = percentiles.contradictions(rows.ordered_ms, data.get("latency_ms") or {})
+    wrong = percentiles.contradictions(rows.ordered_ms, data.get("latency_ms") or {}, rows.num_failed)
     if wrong:
         raise FaceoffError(
             f"measurement {data['id']} of summary.json contradicts its samples: {'; '.join(wrong)}; run again: {command}"

@@ -46,37 +46,41 @@ def needed(level: float) -> int:
     return math.ceil(math.log(TAIL) / math.log(max(level, 1 - level)))
 
 
-def all_of(values: Floats) -> tuple[Percentile, ...]:
-    """Every percentile of LEVELS; () for no values."""
-    found = []
-    for name, level in LEVELS.items() if len(values) else ():
-        low, high = stats.interval(values, level) or (None, None)
-        found.append(Percentile(name=name, level=level, value_ms=stats.percentile(values, level), low_ms=low, high_ms=high))
+def all_of(values: Floats, num_failed: int = 0) -> tuple[Percentile, ...]:
+    """Every percentile of LEVELS but those that fall among the failed; () for no values."""
+    found, stated = [], stats.summary(values, num_failed)
+    for name, level in LEVELS.items():
+        low, high = stats.interval(values, level, num_failed=num_failed) or (None, None)
+        if (value := stated[name]) is not None:
+            found.append(Percentile(name=name, level=level, value_ms=value, low_ms=low, high_ms=high))
     return tuple(found)
 
 
-def contradictions(values: Floats, stated: dict[str, float | None]) -> list[str]:
+def contradictions(values: Floats, stated: dict[str, float | None], num_failed: int = 0) -> list[str]:
     """Where a summary says something else than its raw rows, beyond the rounding of a written number."""
     found = []
-    for name, value in stats.summary(values).items():
+    for name, value in stats.summary(values, num_failed).items():
         claim = stated.get(name)
-        if value is None or claim is None:
+        if claim is None:
             continue
-        if abs(claim - value) > max(1e-3, 5e-4 * value):
+        if value is None:
+            found.append(f"{name.replace('_', '.')} is {claim:g} ms, its raw rows have none: too many failed")
+        elif abs(claim - value) > max(1e-3, 5e-4 * value):
             found.append(f"{name.replace('_', '.')} is {claim:g} ms, its raw rows say {value:.6g} ms")
     return found
 
 
-def curve(ordered: Floats) -> tuple[Floats, Floats, int]:
+def curve(ordered: Floats, num_failed: int = 0) -> tuple[Floats, Floats, int]:
     """The percentile curve of ascending values: levels, latencies, and how many of the points the sample supports.
 
-    The points are denser towards the tail; the last is the largest value, drawn at level 1 - 1/n.
+    The points are denser towards the tail; the last is the largest value, drawn at level 1 - 1/n, or where the failed begin.
     """
-    top = 1 - 1 / max(len(ordered), 2)
+    num = len(ordered) + num_failed
+    top = min(1 - 1 / max(num, 2), len(ordered) / num)
     tail = 1 - np.logspace(0, math.log10(1 - top), 240)[1:-1]
     levels = np.unique(np.concatenate([[0.0], tail, [level for level in LEVELS.values() if level < top], [top]]))
-    ranks = np.clip(np.ceil(np.round(levels * len(ordered), 9)).astype(np.int64), 1, len(ordered))
+    ranks = np.clip(np.ceil(np.round(levels * num, 9)).astype(np.int64), 1, len(ordered))
     values = ordered[ranks - 1]
     values[-1] = ordered[-1]
-    supported = int(np.searchsorted(levels, TAIL ** (1 / len(ordered)), side="right"))
+    supported = int(np.searchsorted(levels, TAIL ** (1 / num), side="right"))
     return levels, values, max(supported, 1)

@@ -1,7 +1,7 @@
 """The raw rows of one measurement: one parquet file, one row a request.
 
 Latency counts from the scheduled time, so a stall is charged to every request that it held up. Failed requests
-have no latency: they are counted, never averaged in.
+have no latency: they are never averaged in, and rank behind every other in a percentile.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Samples:
     def num_rows(self) -> int:
         """Requests, failed ones included."""
         return len(self.at_s)
+
+    @property
+    def num_failed(self) -> int:
+        """Requests without an answer."""
+        return int(np.count_nonzero(~self.succeeded))
 
     @cached_property
     def ordered_ms(self) -> Floats:

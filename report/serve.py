@@ -125,7 +125,7 @@ def _handler(store: Store) -> type[BaseHTTPRequestHandler]:
 def main(argv: list[str] | None = None) -> int:
     """`python -m report.serve`."""
     parser = cli.Parser(prog="python -m report.serve", description=__doc__)
-    parser.add_argument("--port", type=cli.positive_int, default=None, help="port on 127.0.0.1; default: a free one")
+    parser.add_argument("--port", type=cli.port, default=None, help="port on 127.0.0.1; default: a free one")
     parser.add_argument("--for-s", type=float, default=HOUR_S, help="seconds until it ends by itself (default: %(default)g)")
     parser.add_store()
     return cli.run(parser, serve, argv)

@@ -20,6 +20,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from faceoff import helper
+
 CONNECTIONS = 64
 PERCENTILES = {"p50": "result_50.00_percentile_latency_ns", "p99": "result_99.00_percentile_latency_ns"}
 _DETAIL = "mlperf_log_detail.txt"
@@ -93,6 +95,7 @@ def figures(folder: Path) -> dict[str, float]:
 
 def main(argv: list[str]) -> int:
     """Run the one test of the job."""
+    helper.check("loadtest.truth.loadgen", __doc__, argv, "JOB")
     import mlperf_loadgen as loadgen
 
     job = json.loads(argv[0])

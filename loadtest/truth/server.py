@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from faceoff import processes
+from faceoff import helper, processes
 from faceoff.cores import CoreSplit
 from faceoff.errors import FaceoffError
 from loadtest.stream import Listener
@@ -182,6 +182,8 @@ def _say(data: dict[str, object]) -> None:
 
 def main(argv: list[str]) -> int:
     """Serve until stdin ends."""
+    helper.check("loadtest.truth.server", __doc__, argv, "BEHAVIOUR", "CORES")
+    helper.need_pipe("loadtest.truth.server")
     import uvloop
 
     os.sched_setaffinity(0, json.loads(argv[1]))

@@ -85,7 +85,7 @@ def percentile_curves(found: Sequence[Measurement], looks: dict[str, Series]) ->
     longest = 10
     for m in measured:
         assert m.samples
-        levels, values, supported = percentiles.curve(m.samples.ordered_ms)
+        levels, values, supported = percentiles.curve(m.samples.ordered_ms, m.samples.num_failed)
         longest = max(longest, len(m.samples.ordered_ms))
         row, look = facets.index(m.way) + 1, looks[m.id]
         label = base.text(f"{m.name}{'' if m.valid else ' (INVALID)'}")

@@ -15,14 +15,21 @@ from report.records import reading
 _TONES: dict[str, Tone] = {"equal": "good", "declared": "info", "differs": "bad", "unknown": "bad"}
 
 
+INVALID = "This comparison is INVALID: no verdict of it may be quoted"
+
+
+def invalid(found: Experiment) -> list[Block]:
+    """That the comparison as a whole does not count, and why; nothing for one that does."""
+    with reading(found.run.directory / "compare.json", "make compare"):
+        reasons = [str(reason) for reason in found.raw.get("invalid_reasons") or []]
+        return [Notice(title=INVALID, items=reasons, tone="bad")] if reasons else []
+
+
 def standing(found: Experiment) -> list[Block]:
     """Whether the comparison as a whole counts, and what its profile left short."""
     with reading(found.run.directory / "compare.json", "make compare"):
-        reasons = found.raw.get("invalid_reasons") or []
         short = (found.raw["plan"] or {}).get("short") or []
-        result: list[Block] = []
-        if reasons:
-            result.append(Notice(title="This comparison is INVALID", items=[str(reason) for reason in reasons], tone="bad"))
+        result = invalid(found)
         if found.failed:
             items = [f"{_visit(visit)}: {visit['reason']}" for visit in found.failed]
             text = "Each was tried twice. Their figures are missing from every mean and comparison."

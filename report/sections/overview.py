@@ -7,7 +7,7 @@ from report.experiment import Experiment
 from report.measurements import Measurement
 from report.page import Block, Card, Cards, Cell, Column, Facts, Notice, Section, Table
 from report.records import Run, reading
-from report.sections import verdict
+from report.sections import fairness, verdict
 from report.sections.context import UNKNOWN, Context
 
 NO_VERDICT = "One run gives no verdict."
@@ -40,7 +40,9 @@ def subtitle(run: Run, context: Context) -> str:
 def lead(run: Run, context: Context, found: list[Measurement], compared: Experiment | None) -> list[Block]:
     """What stands before the first section: a comparison's verdict first, one load test's figures."""
     cards = Cards(cards=_cards(run, found))
-    blocks: list[Block] = [cards, _verdict(run)] if compared is None else [*verdict.lead(compared), cards]
+    blocks: list[Block] = [cards, _verdict(run)]
+    if compared is not None:  # whether it counts, then what it says
+        blocks = [*fairness.invalid(compared), *verdict.lead(compared), cards]
     if len({m.precision for m in found if m.precision}) > 1:
         blocks.append(Notice(title=NOT_ONE_PRECISION, text=WHY_ONE_PRECISION, tone="warn"))
     if context.embedded:

@@ -99,7 +99,7 @@ def table(points: Sequence[tuple[Series, Measurement]]) -> Table:
 
 
 def _beyond(m: Measurement) -> bool:
-    return m.load_kind == "rate" and (m.throughput_rps or 0.0) < _KNEE * m.load_value
+    return m.load_kind == "rate" and (m.throughput_rps or 0.0) < _KNEE * (m.offered_rps or m.load_value)
 
 
 def _searches(searches: Sequence[Measurement]) -> Table:

@@ -11,6 +11,7 @@ from report.experiment import FULL, Experiment
 from report.figures import comparison as figures
 from report.page import Block, Cell, Column, Heading, Notice, Plot, Section, Table, Text
 from report.records import reading
+from report.sections import fairness
 
 HEADLINE = "p99"  # what users feel; its sentence stands at the top of the page
 _ORDER = list(METRICS)
@@ -34,7 +35,7 @@ def section(found: Experiment) -> Section:
     """Every comparison, the server against itself, and what moved while it was measured."""
     with reading(found.run.directory / "summary.json", "make compare"):
         told, itself = found.between("ab"), found.between("aa")
-        blocks: list[Block] = [Text(text=_method(found))]
+        blocks: list[Block] = [*fairness.invalid(found), Text(text=_method(found))]
         if found.quick and any(c["verdict"] == "cannot_tell" for c in told):
             blocks.append(
                 Notice(

@@ -163,15 +163,16 @@ def test_locust_by_hand_with_its_own_reports(store: Store, tmp_path: Path) -> No
 
 
 def test_an_existing_run_is_replaced_and_said_aloud(store: Store) -> None:
-    (store.results / "again").mkdir(parents=True)
-    (store.results / "again" / "old").touch()
+    old = store.results / "again" / "samples" / "old.parquet"
+    old.parent.mkdir(parents=True)
+    old.touch()
     with model_servers.running("right") as servers:
         model_servers.deploy(store, servers)
         args = ("--run=again", "--protocols=rest", "--scenarios=server", "--rate=2000")
         code, _, stderr = finish(stage(store, *args))
     assert code in (0, 3), stderr
     assert "again exists: it is replaced" in stderr
-    assert not (store.results / "again" / "old").exists()
+    assert not old.exists()
     [m] = json.loads((store.results / "again" / "summary.json").read_text())["measurements"]
     assert (m["scenario"], m["load"]) == ("server", {"kind": "rate", "value": 2000.0})
 

@@ -154,6 +154,22 @@ def test_what_would_not_end_in_time_is_left_out_of_whole_blocks_and_said(tmp_pat
     assert sum("No verdict on highest rate within the SLO" in sentence for sentence in made.short) == 2 * (2 + 1)
 
 
+def test_a_figure_that_enough_visits_measured_is_missed_although_others_had_no_time_for_it(tmp_path):
+    class Slow(MadeUp):  # never within its SLO
+        def visit(self, name, server, **kwargs):
+            visited = super().visit(name, server, **kwargs)
+            for m in visited.measurements:
+                if m["scenario"] == "max_qps":
+                    m["valid"] = False
+            return visited
+
+    made = experiment(tmp_path, Slow)
+    made.run()
+    made.left_out = {"max_qps": [3]}  # two of three visits measured it
+    _, reasons = made.write("compare", {})
+    assert sum("No verdict on highest rate within the SLO" in reason for reason in reasons) == 2 * (2 + 1)
+
+
 def test_the_wide_visits_sweep_to_beyond_the_knee_and_send_every_encoding(tmp_path):
     made = experiment(tmp_path)
     made.run()

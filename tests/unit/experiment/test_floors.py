@@ -8,6 +8,7 @@ import pytest
 
 from experiment import floors
 from experiment.visit import Load
+from faceoff.errors import FaceoffError, StageError
 from faceoff.signature import Signature, TensorSpec
 from tests.unit.experiment.test_compare import SERVERS, experiment
 
@@ -71,3 +72,28 @@ def test_a_floor_that_fits_the_time_left_is_measured(tmp_path, asked, monkeypatc
     found = floors.measure(experiment(tmp_path).bench, SERVERS, LOAD, time.monotonic() + 1e5)
     assert {entry["kind"] for entry in found.entries} == {"in_process"}
     assert len(found.short) == 3
+
+
+def test_a_floor_that_fails_is_told_and_the_others_are_measured(tmp_path, asked, monkeypatch):
+    def broken(*_, **__):
+        raise FaceoffError("the null server did not start")
+
+    monkeypatch.setattr(floors, "measured", broken)
+    run_stage = floors.processes.run_stage
+
+    def once(module, *options):
+        if "handler" in options:
+            raise StageError("it was killed")
+        return run_stage(module, *options)
+
+    monkeypatch.setattr(floors.processes, "run_stage", once)
+    found = floors.measure(experiment(tmp_path).bench, SERVERS, LOAD, None)
+    assert {(e["kind"], e["server"]) for e in found.entries} == {
+        ("in_process", "tfserving-embedded"),
+        ("identity", "torchserve"),
+        ("identity", "tfserving-embedded"),
+    }
+    assert found.short == [
+        "floor missing: the null server; it failed: the null server did not start",
+        "floor missing: the artifact of torchserve in process; it failed: it was killed",
+    ]

@@ -77,6 +77,12 @@ def test_json_answers_may_differ_in_form_and_by_the_tolerance(tmp_path: Path, bo
         ({"url": "http://127.0.0.1:1/", "rate": float("inf")}, "rate inf"),
         ({"url": "http://127.0.0.1:1/", "duration": float("nan")}, "duration nan"),
         ({"url": "http://127.0.0.1:1/", "percentile": 100.0}, "percentile 100"),
+        ({"url": "http://127.0.0.1:99999/x"}, "Port out of range"),
+        ({"url": "http://[::1/x"}, "Invalid IPv6 URL"),
+        ({"url": "http://127.0.0.1:1/", "method": "/S/M"}, "--method says nothing to an endpoint given by --url"),
+        ({"url": "http://127.0.0.1:1/", "version": 2}, "--version is for deployed endpoints"),
+        ({"grpc": "127.0.0.1:1", "method": "/S/M", "content_type": "x"}, "--content-type says nothing"),
+        ({"body": "", "content_type": "text/plain"}, "--content-type is for an endpoint of your own"),
     ],
 )
 def test_mistakes(tmp_path: Path, body: str, choices: dict[str, Any], words: str) -> None:
@@ -90,6 +96,14 @@ def test_a_bad_trace(tmp_path: Path, body: str, text: str, words: str) -> None:
     (tmp_path / "trace").write_text(text)
     with pytest.raises(UsageError, match=words):
         make(tmp_path, url="http://127.0.0.1:1/", body=body, scenarios="trace", trace=str(tmp_path / "trace"))
+
+
+def test_a_trace_too_short_for_its_engines(tmp_path: Path, body: str) -> None:
+    (tmp_path / "trace").write_text("0\n" * 30)
+    choices = {"url": "http://127.0.0.1:1/", "body": body, "scenarios": "trace", "trace": str(tmp_path / "trace")}
+    assert make(tmp_path, **choices).trace_ns is not None
+    with pytest.raises(UsageError, match="30 requests for 2 engines"):
+        make(tmp_path, engines=2, **choices)
 
 
 def test_a_trace_is_scaled(tmp_path: Path, body: str) -> None:

@@ -53,6 +53,8 @@ def run(
     offsets_ns: list[int] | None = None,
     timeout_ns: int = SECOND,
     refuses: bool = False,
+    at_once: bool = False,
+    deadline_ns: int = 60 * SECOND,
 ) -> tuple[Window, list[Scripted]]:
     async def main() -> tuple[Window, list[Scripted]]:
         made = [Scripted(script, refuses=refuses) for _ in range(connections)]
@@ -61,9 +63,12 @@ def run(
             "answers": Answers(known=[{} for _ in range(3)]),
             "connections": made,
             "timeout_ns": timeout_ns,
-            "deadline_ns": 60 * SECOND,
+            "deadline_ns": deadline_ns,
         }
-        window = ClosedWindow(**common) if offsets_ns is None else OpenWindow(offsets_ns=offsets_ns, **common)  # type: ignore[arg-type]
+        if offsets_ns is None:
+            window: Window = ClosedWindow(**common)  # type: ignore[arg-type]
+        else:
+            window = OpenWindow(offsets_ns=offsets_ns, at_once=at_once, **common)
         await window.run()
         return window, made
 
@@ -161,6 +166,31 @@ def test_what_never_finds_a_connection_times_out() -> None:
     window, _ = run(lambda row: None, num=5, connections=1, offsets_ns=[0] * 5, timeout_ns=SECOND // 5)
     assert set(window.status) == {STATUS_TIMEOUT}
     assert all(window.sent[i] >= window.scheduled[i] + window.wait[i] for i in range(5))
+
+
+class Slow(Scripted):
+    """Answers after a tenth of a second."""
+
+    def _write(self, payload: int) -> None:
+        asyncio.get_running_loop().call_later(0.1, self.finish, 200, b"1")
+
+
+def test_where_all_is_due_at_once_waiting_is_no_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "Scripted", Slow)
+    common = {"num": 6, "connections": 1, "offsets_ns": [0] * 6, "timeout_ns": SECOND // 4}
+    window, _ = run(right, **common)
+    assert STATUS_TIMEOUT in set(window.status)  # each has its time from its moment
+    window, _ = run(right, at_once=True, **common)
+    assert set(window.status) == {200}
+
+
+def test_where_all_is_due_at_once_no_answer_and_the_deadline_still_end_it() -> None:
+    common = {"num": 5, "connections": 1, "offsets_ns": [0] * 5, "at_once": True, "timeout_ns": SECOND // 10}
+    window, _ = run(lambda row: None, **common)
+    assert set(window.status) == {STATUS_TIMEOUT} and all(window.sent[i] > 0 for i in range(5))
+    window, _ = run(lambda row: None, deadline_ns=SECOND // 20, **common)
+    assert set(window.status) == {STATUS_TIMEOUT}
+    assert window.sent[4] == window.done[4]  # it was never sent
 
 
 def test_an_answer_is_there_when_the_kernel_had_it() -> None:

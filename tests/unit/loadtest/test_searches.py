@@ -1,8 +1,11 @@
 """loadtest.searches: the rules of max_qps, with servers that are a formula."""
 
+from pathlib import Path
+
 import pytest
 
 from loadtest import searches
+from loadtest.measurement import Measurement
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,22 @@ def test_a_window_of_the_search_is_long_enough_for_a_queue_to_reach_the_slo():
     assert searches.judged(over_of, 1500, 0.01, searches.least(5000.0, 50.0)) == (True, "percentile", 5000, 0)
     assert searches.judged(over_of, 1500, 0.01, searches.least(100.0, 50.0)) == (True, "binomial", 500, 0)
     assert asked == [5000, 500]
+
+
+def measured(*confirmations: list[str], points: list[str] | None = None) -> Measurement:
+    """One whose search confirmed its rate the last time, with these flags of each."""
+    record = {
+        "found": 100.0,
+        "confirmed": True,
+        "points": [{"rate": 100.0, "flags": points or []}],
+        "confirmations": [{"rate": 100.0 - n, "flags": flags} for n, flags in enumerate(confirmations)],
+    }
+    return Measurement(target=None, scenario="max_qps", value=100.0, connections=1, samples=Path(), search=record)  # type: ignore[arg-type]
+
+
+def test_a_disturbed_confirmation_is_not_forgotten() -> None:
+    assert searches.reasons(measured([])) == searches.reasons(measured([], [])) == []
+    assert searches.reasons(measured(["late"])) == []  # the measurement itself: the guard says it
+    [reason] = searches.reasons(measured(["late"], []))
+    assert reason.startswith("search: 1 of 2 rates stayed flagged, first 100.0 requests/s: late")
+    assert searches.reasons(measured([], points=["late"]))

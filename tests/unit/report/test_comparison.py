@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from report import build, compose
+from faceoff.store import Store
+from report import build, compose, index
 from report import records as report_records
 from report.page import Block, Heading, Notice, Page, Plot, Section, Table, plots
 from tests.fakes import comparison, records
@@ -303,3 +304,15 @@ def test_hostile_names_stay_text(changed, capsys):
     assert build.main(["--run", run.name, "--results", str(run.parent)]) == 0
     capsys.readouterr()
     assert "<img src=x" not in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_invalid_comparison_is_said_before_anything_of_it_is_quoted(changed):
+    run = changed(lambda r: r.update(valid=False, invalid_reasons=["fairness (default): threads differs"]))
+    page = rebuilt(run)
+    first = page.lead[0]
+    assert isinstance(first, Notice) and first.tone == "bad" and first.items == ["fairness (default): threads differs"]
+    assert "INVALID" in first.title
+    assert section(page, "verdict").blocks[0] == first
+    store = Store(artifacts=run.parent, results=run.parent)
+    (row,) = index.rows(store, [run.name])
+    assert (row.tone, row.verdict) == ("bad", "INVALID: fairness (default): threads differs")

@@ -57,3 +57,15 @@ def test_thinning_keeps_the_ends_and_is_the_same_every_time():
 def test_log_ticks_are_plain_numbers_within_reach():
     axis = base.log_ticks(1.3, 34.0)
     assert "2" in axis["ticktext"] and "20" in axis["ticktext"] and axis["type"] == "log"
+
+
+def test_what_failed_ranks_behind_every_latency():
+    values = np.arange(1, 1000, dtype=float)
+    assert {p.name: p.value_ms for p in percentiles.all_of(values, 1)}["p99"] == 990.0
+    assert "p99" not in {p.name for p in percentiles.all_of(values, 11)}
+    stated = stats.summary(values, 11)
+    assert percentiles.contradictions(values, stated, 11) == []
+    (found,) = percentiles.contradictions(values, {**stated, "p99": 900.0}, 11)
+    assert found == "p99 is 900 ms, its raw rows have none: too many failed"
+    levels, _, _ = percentiles.curve(values, 111)
+    assert levels[-1] == pytest.approx(0.9)

@@ -98,3 +98,5 @@ def test_it_ends_by_itself_and_mistakes_are_told(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["runs"] == []
     assert serve.main(["--results", str(tmp_path), "--for-s", "-1"]) == 2
     assert "expected seconds" in json.loads(capsys.readouterr().out)["error"]
+    assert serve.main(["--results", str(tmp_path), "--port", "99999999"]) == 2
+    assert "expected 1 to 65535, got '99999999'" in json.loads(capsys.readouterr().out)["error"]
