@@ -2,17 +2,19 @@
 
 The model config's message is in tensorflow-serving-api. The others are not, so their descriptors are built
 here, from tensorflow_serving/servables/tensorflow/session_bundle_config.proto and
-tensorflow_serving/config/{monitoring,ssl}_config.proto (names and numbers are theirs).
+tensorflow_serving/config/{monitoring,ssl}_config.proto (names and types are theirs; the text format has no numbers).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.embedded import NAME
 from serving.embedded.errors import ServingError, invalid
 
 if TYPE_CHECKING:
@@ -42,11 +44,11 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingConfig:
-    """BatchingParameters; defaults are BatchingSession's own."""
+    """BatchingParameters; defaults are those of SharedBatchScheduler, with as many threads as processors."""
 
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
-    num_batch_threads: int = 1
+    num_batch_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     max_enqueued_batches: int = 10
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
@@ -140,6 +142,8 @@ def batching(flags: Flags) -> BatchingConfig | None:
 def read_batching(path: str) -> BatchingConfig:
     """--batching_parameters_file. Raises ServingError."""
     proto = _parse(path, _message("BatchingParameters"))
+    if proto.enable_large_batch_splitting.value:
+        raise invalid(f"{path}: enable_large_batch_splitting is not supported by {NAME}: leave it out")
     values: dict[str, Any] = {
         name: getattr(proto, name).value
         for name in ("max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches")
@@ -192,8 +196,9 @@ def _messages() -> dict[str, type[Any]]:
             label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
             proto.field.add(name=field_name, number=number, label=label, type=kind, type_name=type_name or None)
 
-    boxed = [("thread_pool_name", 1, "String"), ("max_batch_size", 2, "Int64"), ("batch_timeout_micros", 3, "Int64")]
-    boxed += [("max_enqueued_batches", 4, "Int64"), ("num_batch_threads", 5, "Int64")]
+    boxed = [("max_batch_size", 1, "Int64"), ("batch_timeout_micros", 2, "Int64"), ("max_enqueued_batches", 3, "Int64")]
+    boxed += [("num_batch_threads", 4, "Int64"), ("thread_pool_name", 5, "String")]
+    boxed += [("enable_large_batch_splitting", 8, "Bool"), ("max_execution_batch_size", 9, "Int64")]
     message(
         "BatchingParameters",
         *[(name, number, kinds.TYPE_MESSAGE, f".google.protobuf.{kind}Value") for name, number, kind in boxed],

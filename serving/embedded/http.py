@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +16,13 @@ from typing import Any
 import httptools
 
 from serving.embedded.http_answer import Headers, answer, refusal
+from serving.embedded.http_request import MAX_BODY_BYTES, gunzip, head, status_of_bad_head, target
 
 log = logging.getLogger(__name__)
 
 METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"}  # others are not implemented, as in libevent
 MAX_HEAD_BYTES = 1 << 20
-MAX_BODY_BYTES = 1 << 30
+MAX_WAITING = 16  # pipelined requests of a connection that are read ahead; more are left to the socket's buffers
 
 
 class Exchange:
@@ -88,8 +88,11 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._head_size = 0
         self._head = b""
+        self._offer: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._busy: Exchange | None = None
+        self._handing_over = False
+        self._paused = False
         self._refused = 0
 
     # -- asyncio ---------------------------------------------------------------------------------------------------
@@ -117,7 +120,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserInvalidMethodError:
             self._refuse(501)
         except httptools.HttpParserError:
-            self._refuse(_status_of_bad_head(self._head))
+            self._refuse(status_of_bad_head(self._head))
         current = self._current
         if current is not None and not self._refused and current.headers.get("expect", "").lower() == "100-continue":
             if current._size == 0 and self._transport is not None and not self._busy:
@@ -125,14 +128,22 @@ class Connection(asyncio.Protocol):
             current.headers.pop("expect")
 
     def _feed(self, data: bytes) -> None:
-        """Parse; an offer to change protocols is not taken up, so what follows is HTTP again."""
+        """Parse. An offer to change protocols is not taken up: its head is read once more without it, then what follows.
+
+        llhttp ends a request at the head of an offer and leaves the body to the other protocol.
+        """
         while data:
             try:
                 self._parser.feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as offer:
+            except httptools.HttpParserUpgrade as end:
+                version = self._parser.get_http_version()
+                offer, self._offer = self._offer, None
                 self._parser = httptools.HttpRequestParser(self)
-                data = data[offer.args[0] :]
+                data = data[end.args[0] :]
+                if offer is not None:
+                    del offer.headers["upgrade"]
+                    data = head(offer.method, self._url, version, offer.headers) + data
 
     # -- httptools -------------------------------------------------------------------------------------------------
 
@@ -176,16 +187,22 @@ class Connection(asyncio.Protocol):
         exchange, self._current = self._current, None
         assert exchange is not None
         exchange.method = self._parser.get_method().decode()
+        if "upgrade" in exchange.headers and self._parser.should_upgrade():
+            self._offer = exchange
+            return
         if exchange.method not in METHODS:
             self._refuse(501)
             return
-        exchange.path = _path(self._url).decode("latin-1")
+        exchange.path = target(self._url).decode("latin-1")
         exchange.body = exchange._parts[0] if len(exchange._parts) == 1 else b"".join(exchange._parts)
         exchange._parts.clear()
-        if exchange.headers.get("content-encoding") == "gzip":
+        if "gzip" in exchange.headers.get("content-encoding", ""):  # anywhere in it, as in the real server
             exchange.body = gunzip(exchange.body)
         self._waiting.append(exchange)
         self._next()
+        if len(self._waiting) > MAX_WAITING and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
 
     # -- answering -------------------------------------------------------------------------------------------------
 
@@ -195,17 +212,24 @@ class Connection(asyncio.Protocol):
             raise ValueError("head too large")
 
     def _next(self) -> None:
-        while self._busy is None and self._waiting and self._transport is not None:
-            self._busy = exchange = self._waiting.popleft()
-            if len(self._waiting) > 16:
-                self._transport.pause_reading()
-            try:
-                self._handler(exchange)
-            except Exception:
-                log.exception("A REST request failed")
-                exchange.respond(500, [("Content-Type", "application/json")], b'{\n    "error": "Internal error"\n}')
+        if self._handing_over:
+            return  # a handler has answered at once, and the loop below goes on when it returns
+        self._handing_over = True
+        try:
+            while self._busy is None and self._waiting and self._transport is not None:
+                self._busy = exchange = self._waiting.popleft()
+                self._hand_over(exchange)
+        finally:
+            self._handing_over = False
         if self._refused and self._busy is None and not self._waiting:
             self._send_refusal()
+
+    def _hand_over(self, exchange: Exchange) -> None:
+        try:
+            self._handler(exchange)
+        except Exception:
+            log.exception("A REST request failed")
+            exchange.respond(500, [("Content-Type", "application/json")], b'{\n    "error": "Internal error"\n}')
 
     def send(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
         """Write one answer and go on with the next request."""
@@ -225,7 +249,8 @@ class Connection(asyncio.Protocol):
             if close:
                 self._transport.close()
                 self._waiting.clear()
-            elif len(self._waiting) <= 16:
+            elif self._paused and len(self._waiting) <= MAX_WAITING:
+                self._paused = False
                 self._transport.resume_reading()
         self._busy = None
         if self._waiting or self._refused:
@@ -250,30 +275,3 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
-
-
-def _path(url: bytes) -> bytes:
-    """The request target without scheme and host; the query is part of the path."""
-    head, separator, rest = url.partition(b"://")
-    if separator and b"/" not in head:
-        slash = rest.find(b"/")
-        return rest[slash:] if slash >= 0 else b"/"
-    return url.partition(b"#")[0]
-
-
-def _status_of_bad_head(head: bytes) -> int:
-    """The page for what the parser refused: a target that is no path is 404, all else 400."""
-    words = head.partition(b"\r\n")[0].split(b" ")
-    if len(words) == 3 and words[2].startswith(b"HTTP/1.") and not words[1].startswith(b"/"):
-        return 404
-    return 400
-
-
-def gunzip(body: bytes) -> bytes:
-    """The inflated body; empty where it is not gzip or inflates beyond the limit."""
-    try:
-        inflater = zlib.decompressobj(wbits=31)
-        plain = inflater.decompress(body, MAX_BODY_BYTES)
-        return plain if inflater.eof else b""
-    except zlib.error:
-        return b""

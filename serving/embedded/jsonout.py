@@ -17,6 +17,7 @@ import numpy as np
 from serving.embedded.rapidjson import JsonObject
 
 _TINY32, _TINY64 = float(np.finfo("f4").tiny), float(np.finfo("f8").tiny)
+MAX_VALUE_TEXT = 1 << 22  # characters of a value in an error message: what is deep is indented to the square of its size
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -64,9 +65,9 @@ def encoded(text: str) -> bytes:
 class PrettyWriter:
     """RapidJSON's PrettyWriter: the same calls in the same order give the same text."""
 
-    def __init__(self, *, single_line: bool = False) -> None:
+    def __init__(self, *, single_line: bool = False, out: list[str] | None = None) -> None:
         self.single_line = single_line
-        self._out: list[str] = []
+        self._out: list[str] = [] if out is None else out
         self._levels: list[list[Any]] = []  # [is array, values so far]
 
     def text(self) -> str:
@@ -145,14 +146,32 @@ def _spread(texts: Any, shape: Sequence[int], writer: PrettyWriter) -> None:
 
 
 class _CannotWriteError(Exception):
-    """RapidJSON's writer stops at a NaN or an infinity inside a value."""
+    """RapidJSON's writer stops at a NaN or an infinity inside a value; this one at MAX_VALUE_TEXT as well."""
+
+
+class _Bounded(list[str]):
+    """The pieces of a text that ends where it gets too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0
+
+    def append(self, piece: str) -> None:
+        self._size += len(piece)
+        if self._size > MAX_VALUE_TEXT:
+            super().append("...")
+            raise _CannotWriteError
+        super().append(piece)
 
 
 def value_to_string(value: Any) -> str:
-    """A parsed value in an error message: pretty, arrays on one line, nested decimals as RapidJSON's own dtoa."""
+    """A parsed value in an error message: pretty, arrays on one line, nested decimals as RapidJSON's own dtoa.
+
+    At most MAX_VALUE_TEXT characters, and `...` where that is not all.
+    """
     if isinstance(value, float):
         return (float32 if _is_float(value) else float64)([value])[0]
-    writer = PrettyWriter(single_line=True)
+    writer = PrettyWriter(single_line=True, out=_Bounded())
     try:
         _write(value, writer)
     except _CannotWriteError:

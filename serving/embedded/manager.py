@@ -35,6 +35,7 @@ class ManagerOptions:
     max_num_load_retries: int = 5
     load_retry_interval_s: float = 60.0
     allow_labels_for_unavailable: bool = False
+    force_labels_for_unavailable: bool = False
 
 
 @dataclass(eq=False, kw_only=True)
@@ -80,15 +81,12 @@ class Manager(Directory):
 
         Raises ServingError where a version fails for good, or a label names a version that is not loaded.
         """
-        if not self._options.allow_labels_for_unavailable:
-            self._check_labels(configs)  # nothing is loaded yet: as the real server, refuse labels in the first configuration
-        await self.configure(configs)
+        await self.configure(configs)  # nothing is loaded yet: as the real server, it refuses labels unless a flag allows them
 
     async def configure(self, configs: list[ModelConfig]) -> None:
         """Replace the configuration (a reload). Returns when every model has a version. Raises ServingError."""
         async with self._reconfiguring:
-            if self._models and not self._options.allow_labels_for_unavailable:
-                self._check_labels(configs)
+            self._check_labels(configs)
             log.info("Adding/updating models.")
             wanted = {config.name: config for config in configs}
             for name, model in self._models.items():
@@ -113,10 +111,18 @@ class Manager(Directory):
             await self._publish_to(self._models)
 
     def _check_labels(self, configs: list[ModelConfig]) -> None:
+        """Refuse labels of versions that are not loaded (ServerCore::UpdateModelVersionLabelMap).
+
+        What allows them does not let a label that is in force move to one; only what forces them does.
+        """
+        if self._options.force_labels_for_unavailable:
+            return
         for config in configs:
             model = self._models.get(config.name)
+            in_force = model.config.labels if model and model.config else {}
             for label, version in config.labels.items():
-                if model is None or version not in model.served:
+                allowed = self._options.allow_labels_for_unavailable and in_force.get(label, version) == version
+                if not allowed and (model is None or version not in model.served):
                     raise ServingError(
                         Code.FAILED_PRECONDITION,
                         f"Request to assign label to {label} version {version} of model {config.name}, "

@@ -86,8 +86,8 @@ class Templates:
             return
         ((alias, array),) = inputs.items()
         num_bytes = len(request.message.inputs[alias].tensor_content)
-        if not num_bytes or array.dtype == object:
-            return
+        if not num_bytes or array.dtype.kind in "Ob":
+            return  # not the bytes as they are: strings have their lengths before them, and a bool any byte
         head = _head(request.message.model_spec.SerializeToString(), alias, array, num_bytes)
         if len(head) > MAX_HEAD or len(head) + num_bytes != len(data) or not data.startswith(head):
             return  # more is in it, or in another order

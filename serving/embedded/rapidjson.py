@@ -246,7 +246,10 @@ def decimal(token: bytes) -> float:
     negative = token[:1] == b"-"
     mantissa, _, exponent = token.lstrip(b"-").lower().partition(b"e")
     whole, _, fraction = mantissa.partition(b".")
-    power = int(exponent or b"0") if len(exponent) < 12 else (-(10**9) if exponent[:1] == b"-" else 10**9)
+    size = exponent.lstrip(b"+-0")
+    power = int(size or b"0") if len(size) < 10 else 10**9
+    if exponent[:1] == b"-":
+        power = -power
     if len(whole) + len(fraction) <= _EXACT_DIGITS and abs(power - len(fraction)) <= _EXACT_POWER:
         value = float(token)  # both are exact within these limits
         return math.copysign(0.0, value) if abs(value) < _TINY else value
@@ -280,17 +283,16 @@ def _significand(whole: bytes, fraction: bytes, limit: int) -> tuple[float, int]
         for digit in whole[at:]:
             double = double * 10 + (digit - 48)
     shift = 0
-    rest = fraction
-    if double is None:
-        while rest and integer <= 2**53 - 1:
-            integer = integer * 10 + (rest[0] - 48)
-            rest, shift = rest[1:], shift - 1
+    for digit in fraction:
+        if double is None and integer > 2**53 - 1:
+            double = float(integer)
+        if double is None:
+            integer = integer * 10 + (digit - 48)
             digits += integer != 0
-        double = float(integer)
-    for digit in rest:
-        if digits >= 17:
+        elif digits >= 17:
             break
-        double = double * 10 + (digit - 48)
+        else:
+            double = double * 10 + (digit - 48)
+            digits += double > 0
         shift -= 1
-        digits += double > 0
-    return double, shift
+    return float(integer) if double is None else double, shift

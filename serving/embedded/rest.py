@@ -183,9 +183,10 @@ class RestApi:
 def _spec(match: re.Match[str]) -> ModelSpec:
     version = None
     if match[2]:
-        if len(match[2].lstrip("0")) > 19 or int(match[2]) >= 2**63:
+        digits = match[2].lstrip("0") or "0"
+        if len(digits) > 19 or int(digits) >= 2**63:
             raise EmptyAnswerError
-        version = int(match[2])
+        version = int(digits)
     return ModelSpec(name=_decoded(match[1]), version=version, label=_decoded(match[3]) if match[3] else None)
 
 

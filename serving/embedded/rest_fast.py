@@ -3,10 +3,11 @@
 A body is taken only where orjson and RapidJSON read the same numbers from it. Two forms:
 - bare: one key with nested arrays of numbers. The skeleton of brackets and commas is compared with the one of
   the shape it begins with, the brackets become blanks, and what is left is one flat list: no nested lists at all.
+  That list has one number between any two commas; that it stands within the brackets there is looked at as well.
 - named: rows or columns of objects, parsed as they are.
 Both give what `rest_decode` gives (tests/unit/serving/embedded/test_rest_codec.py compares them on generated bodies),
 except that a float32 comes from the correctly rounded double rather than from RapidJSON's, which may be one unit
-in the last place of a double away.
+in the last place of a double away, and that a zero with an exponent RapidJSON finds too big (`0e999`) is read as zero.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from serving.embedded.signature import TensorInfo
 from serving.embedded.tensors import NUMPY_RANK
 
 _KNOWN_KEYS = {"instances", "inputs", "signature_name"}
+_BLANKS = b" \t\r\n"
 _BARE = re.compile(
     rb'[ \t\r\n]*\{[ \t\r\n]*(?:"signature_name"[ \t\r\n]*:[ \t\r\n]*"([^"\\\x00-\x1f]*)"[ \t\r\n]*,[ \t\r\n]*)?'
-    rb'"(instances|inputs)"[ \t\r\n]*:[ \t\r\n]*(\[[^"{}]*\])[ \t\r\n]*\}[ \t\r\n]*'
+    rb'"(instances|inputs)"[ \t\r\n]*:'
 )
 _BLANKED = bytes.maketrans(b"[]", b"  ")
-_NUMBER_BYTES = b"0123456789.eE+- \t\r\n"
+_NUMBER_BYTES = b"0123456789.eE+-" + _BLANKS
+# Of two bytes side by side, the lower bits of the first have a bit in common with the upper bits of the second for just
+# `[]`, `[,` and `,]`, where a number is missing. All other bytes are 0.
+_SIDES = bytes({ord("["): 0b00_11, ord(","): 0b10_01, ord("]"): 0b01_00}.get(byte, 0) for byte in range(256))
 _MAX_CACHED_SKELETON = 1 << 20
 
 
@@ -39,13 +44,15 @@ def decode_fast(body: bytes, find: SignatureLookup) -> Request | None:
 
 
 def _decode_bare(body: bytes, find: SignatureLookup) -> Request | None:
-    match = _BARE.fullmatch(body)
+    match = _BARE.match(body)
     if match is None:
         return None
-    value = match[3]
-    skeleton = value.translate(None, _NUMBER_BYTES)
-    shape = _shape(skeleton)
-    if shape is None or len(shape) > NUMPY_RANK:
+    rest = body[match.end() :].rstrip(_BLANKS)
+    if b'"' in rest or rest[-1:] != b"}":
+        return None
+    value = rest[:-1]
+    shape = _shape(value.translate(None, _NUMBER_BYTES))
+    if shape is None or _lacks_a_number(value):
         return None
     try:
         name = (match[1] or b"").decode()
@@ -65,9 +72,17 @@ def _decode_bare(body: bytes, find: SignatureLookup) -> Request | None:
     return Request(signature=signature, inputs={alias: array.reshape(shape)}, row=match[2] == b"instances")
 
 
+def _lacks_a_number(value: bytes) -> bool:
+    """Whether `[]`, `[,` or `,]` is there, blanks aside. All bytes at once, as one integer: much faster than a search."""
+    sides = int.from_bytes(value.translate(_SIDES, _BLANKS), "big")
+    return sides >> 8 & sides >> 2 != 0
+
+
 def _shape(skeleton: bytes) -> tuple[int, ...] | None:
     """The shape of arrays whose brackets and commas are `skeleton`, or None where they are not one tensor of numbers."""
     rank = len(skeleton) - len(skeleton.lstrip(b"["))
+    if rank > NUMPY_RANK:
+        return None  # before the work that grows with its square
     sizes: list[int] = []
     inner = 0  # length of one element's skeleton
     for level in range(rank):

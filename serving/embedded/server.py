@@ -164,8 +164,8 @@ def _manager(flags: Flags, load: Loader, make_batcher: Callable[[Any], Any], pub
             poll_wait_s=float(flags.file_system_poll_wait_seconds),
             max_num_load_retries=flags.max_num_load_retries,
             load_retry_interval_s=flags.load_retry_interval_micros / 1e6,
-            allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models
-            or flags.force_allow_any_version_labels_for_unavailable_models,
+            allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+            force_labels_for_unavailable=flags.force_allow_any_version_labels_for_unavailable_models,
         ),
         publish,
     )

@@ -36,23 +36,29 @@ def to_numpy(proto: Any, alias: str) -> np.ndarray:
     count = math.prod(shape)
     if count * dtype.numpy.itemsize > MAX_BYTES:
         raise wrong
-    if proto.tensor_content:
-        if dtype.is_string:
-            flat = _strings_from_content(proto.tensor_content, count)
-        elif len(proto.tensor_content) == count * dtype.numpy.itemsize:
-            flat = np.frombuffer(proto.tensor_content, dtype.numpy)
-        else:
-            flat = None
-        if flat is None:
-            raise wrong
-        return flat.reshape(shape) if len(shape) <= NUMPY_RANK else _too_deep()
+    flat = _from_content(proto.tensor_content, count, dtype) if proto.tensor_content else None
+    if proto.tensor_content and flat is None:
+        raise wrong
     if len(shape) > NUMPY_RANK:
-        _too_deep()
-    return _filled(_listed(proto, dtype), count, dtype).reshape(shape)
+        raise ServingError(Code.UNIMPLEMENTED, f"tensors of more than {NUMPY_RANK} dimensions are not supported")
+    if flat is None:
+        flat = _filled(_listed(proto, dtype), count, dtype)
+    try:
+        return flat.reshape(shape)
+    except ValueError:  # no elements, and the other dimensions too large for numpy (for TensorFlow too, from 2**63 on)
+        raise wrong from None
 
 
-def _too_deep() -> np.ndarray:
-    raise ServingError(Code.UNIMPLEMENTED, f"tensors of more than {NUMPY_RANK} dimensions are not supported")
+def _from_content(content: bytes, count: int, dtype: DType) -> np.ndarray | None:
+    """The elements in `tensor_content`, or None where it has not exactly the bytes of `count` of them."""
+    if dtype.is_string:
+        return _strings_from_content(content, count)
+    if len(content) != count * dtype.numpy.itemsize:
+        return None
+    if dtype.number == dtypes.BOOL:
+        truth: np.ndarray = np.frombuffer(content, "u1") != 0  # other bytes than 0 and 1 would make an unreadable answer
+        return truth
+    return np.frombuffer(content, dtype.numpy)
 
 
 def _listed(proto: Any, dtype: DType) -> np.ndarray:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def test_batching_parameters(tmp_path: Path) -> None:
     assert parsed.pad_variable_length_inputs
     with pytest.raises(ServingError, match="allowed_batch_sizes"):
         config.read_batching(write(tmp_path, "max_batch_size { value: 8 } allowed_batch_sizes: 4"))
+
+
+def test_batching_defaults_and_fields_that_are_known(tmp_path: Path) -> None:
+    assert config.read_batching(write(tmp_path, "")).num_batch_threads == len(os.sched_getaffinity(0))
+    text = "max_batch_size { value: 8 } max_execution_batch_size { value: 4 } enable_large_batch_splitting { value: %s }"
+    assert config.read_batching(write(tmp_path, text % "false")).max_batch_size == 8
+    with pytest.raises(ServingError, match="enable_large_batch_splitting is not supported"):
+        config.read_batching(write(tmp_path, text % "true"))
 
 
 def test_monitoring(tmp_path: Path) -> None:

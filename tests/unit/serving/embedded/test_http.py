@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 from typing import Any
 
 import pytest
 
-from serving.embedded.http import Connection, Connections, Exchange, gunzip
+from serving.embedded.http import MAX_WAITING, Connection, Connections, Exchange
 from serving.embedded.http_answer import html_page
+from serving.embedded.http_request import gunzip
 
 
 class Transport:
@@ -15,6 +17,7 @@ class Transport:
     def __init__(self) -> None:
         self.written = b""
         self.closed = False
+        self.paused = False
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -24,9 +27,13 @@ class Transport:
 
     abort = close
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        assert not self.paused
+        self.paused = True
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        assert self.paused
+        self.paused = False
 
 
 class Client:
@@ -132,6 +139,28 @@ def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     assert b"late" not in client.transport.written
 
 
+def test_many_pipelined_requests_are_answered_without_recursion_and_read_ahead_within_bounds() -> None:
+    client = Client(answer_now=False)
+    client.send(request(b"held") + request(b"quick", path="/v1/quick") * MAX_WAITING)
+    assert not client.transport.paused
+    client.send(request(b"quick", path="/v1/quick") * 2000)
+    assert client.transport.paused
+    (held,) = client.seen
+
+    def handle(exchange: Exchange) -> None:
+        assert len(inspect.stack(0)) < depth + 20
+        exchange.respond(200, [], exchange.body)
+
+    client.connection._handler = handle
+    depth = len(inspect.stack(0))
+    held.respond(200, [], held.body)
+    assert client.transport.written.count(b"quick") == MAX_WAITING + 2000
+    assert not client.transport.paused
+    client.connection._handler = client.seen.append
+    client.send(request(b"last"))
+    assert client.seen[-1].body == b"last"
+
+
 def test_a_refusal_waits_for_the_answers_before_it() -> None:
     client = Client(answer_now=False)
     client.send(request(b"1"))
@@ -155,6 +184,14 @@ def test_gzip_is_inflated_and_bad_gzip_is_an_empty_body() -> None:
     client.send(request(b"kept", "Content-Encoding: deflate"))
     assert [exchange.body for exchange in client.seen] == [b"plain", b"", b"kept"]
     assert gunzip(gzip.compress(b"x" * 100)[:-4]) == b""
+
+
+@pytest.mark.parametrize("coding", ["x-gzip", "gzip, identity"])
+def test_gzip_may_stand_anywhere_in_the_content_encoding(coding: str) -> None:
+    client = Client()
+    client.send(request(gzip.compress(b"plain"), f"Content-Encoding: {coding}"))
+    client.send(request(b"kept", f"Content-Encoding: {coding.upper()}"))
+    assert [exchange.body for exchange in client.seen] == [b"plain", b"kept"]
 
 
 def test_continue_is_sent_only_to_a_client_that_waits() -> None:
@@ -194,3 +231,34 @@ def test_an_offer_of_another_protocol_is_not_taken_up() -> None:
     assert client.send(offer + request(b"next")).count(b"HTTP/1.1 200 OK") == 2
     assert client.seen[1].body == b"next"
     assert client.send(request(b"again")).startswith(b"HTTP/1.1 200 OK")
+
+
+CHUNKED = b"POST /v1/x HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize(
+    "offer",
+    [
+        request(b"abc", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA", "X: \xe9"),
+        request(b"abc", "Upgrade: websocket", "Connection: Upgrade", method="GET"),
+        CHUNKED + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+    ],
+)
+def test_an_offer_of_another_protocol_costs_no_body(offer: bytes, size: int) -> None:
+    client = Client()
+    wire = offer + request(b"next") + offer + request(b"last")
+    out = b"".join(client.send(wire[at : at + size]) for at in range(0, len(wire), size))
+    assert out.count(b"HTTP/1.1 200 OK") == 4
+    assert [exchange.body for exchange in client.seen] == [b"abc", b"next", b"abc", b"last"]
+    assert {exchange.path for exchange in client.seen} == {"/v1/x"}
+
+
+def test_an_offer_may_wait_for_the_go_ahead_and_may_be_refused() -> None:
+    client = Client()
+    offer = request(b"abc", "Connection: Upgrade", "Upgrade: h2c", "Expect: 100-continue")
+    assert client.send(offer[:-3]) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert client.send(b"abc").endswith(b"abc")
+    refused = request(b"abc", "Connection: Upgrade", "Upgrade: h2c", method="CONNECT", path="h:1")
+    assert client.send(refused).startswith(b"HTTP/1.1 501 ")
+    assert client.transport.closed

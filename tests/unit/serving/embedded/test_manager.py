@@ -211,6 +211,30 @@ def test_labels_of_versions_that_are_not_loaded(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_label_in_force_moves_to_a_version_that_is_not_loaded_only_by_force(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+
+    async def allowed(manager: Manager) -> None:
+        await manager.start([config(tmp_path, labels={"stable": 1, "next": 9})])
+        await manager.configure([config(tmp_path, labels={"stable": 1, "next": 9, "other": 8})])
+        with pytest.raises(ServingError, match=r"label to stable version 9 .* not currently available") as error:
+            await manager.configure([config(tmp_path, labels={"stable": 9})])
+        assert error.value.code is Code.FAILED_PRECONDITION
+        assert manager.find(ModelSpec(name="m", label="stable")).model.version == 1
+        await manager.configure([config(tmp_path)])
+        await manager.configure([config(tmp_path, labels={"stable": 9})])  # it is no longer in force
+        await manager.configure([config(tmp_path, labels={"stable": 1})])
+
+    async def forced(manager: Manager) -> None:
+        await manager.start([config(tmp_path, labels={"stable": 1})])
+        await manager.configure([config(tmp_path, labels={"stable": 9})])
+        with pytest.raises(ServingError, match=r"Specific\(m, 9\)"):
+            manager.find(ModelSpec(name="m", label="stable"))
+
+    run(allowed, allow_labels_for_unavailable=True)
+    run(forced, force_labels_for_unavailable=True)
+
+
 def test_version_folders(tmp_path: Path) -> None:
     make(tmp_path, "1", "007", "x", "1.5", "٣", "9" * 30)
     assert list(versions.folders(tmp_path)) == [7, 1]

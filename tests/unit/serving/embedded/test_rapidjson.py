@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 
 import pytest
 
 from serving.embedded.errors import ServingError
-from serving.embedded.jsonout import float64, value_to_string
+from serving.embedded.jsonout import MAX_VALUE_TEXT, float64, value_to_string
 from serving.embedded.rapidjson import JsonObject, decimal, parse
 
 
@@ -92,6 +93,22 @@ def test_decimals_are_read_by_the_fast_but_inexact_way() -> None:
     assert math.isinf(decimal(b"1" + b"0" * 400))
 
 
+@pytest.mark.parametrize("zeros", [1, 9, 5000])
+def test_leading_zeros_of_an_exponent_mean_nothing(zeros: int) -> None:
+    assert decimal(b"1e-" + b"0" * zeros + b"5") == 1e-05
+    assert decimal(b"1e+" + b"0" * zeros + b"5") == decimal(b"1E" + b"0" * zeros + b"5") == 1e5
+    assert decimal(b"-2.5e" + b"0" * zeros) == -2.5
+    assert math.isinf(decimal(b"1e" + b"0" * zeros + b"9" * 5000))
+    assert decimal(b"1e-" + b"0" * zeros + b"9" * 5000) == 0.0
+
+
+def test_a_long_fraction_is_read_in_linear_time() -> None:
+    started = time.process_time()
+    assert decimal(b"0." + b"0" * 300 + b"1" * 1_000_000) == pytest.approx(1 / 9e300)
+    assert decimal(b"0." + b"0" * 1_000_000) == 0.0
+    assert time.process_time() - started < 5  # over a minute where every digit copies the rest
+
+
 def test_short_decimals_are_exact() -> None:
     rng = random.Random(1)
     for _ in range(2000):
@@ -126,6 +143,15 @@ def test_random_documents_read_as_pythons_json_reads_them() -> None:
 def test_depth_is_no_limit() -> None:
     assert parse(b"[" * 50_000 + b"]" * 50_000)
     assert value_to_string(parse(b"[" * 5_000 + b"]" * 5_000)) == "[" * 5_000 + "]" * 5_000
+
+
+def test_a_deep_value_in_a_message_is_cut() -> None:
+    document = parse(b'{"x":' * 50_000 + b"1" + b"}" * 50_000)
+    text = value_to_string(document)
+    assert text.startswith('{\n    "x": {\n        "x": {\n')
+    assert text.endswith("...")
+    assert len(text) <= MAX_VALUE_TEXT + 3
+    assert value_to_string("a" * MAX_VALUE_TEXT) == "..."
 
 
 def test_values_in_messages_are_pretty_printed_with_arrays_on_one_line() -> None:

@@ -28,6 +28,7 @@ def proto(dtype: int, shape: list[int], **fields: object) -> object:
         (proto(4, [2], int_val=[256, -1]), [0, 255]),
         (proto(9, [1], int64_val=[-(2**63)]), [-(2**63)]),
         (proto(10, [2], bool_val=[True]), [True, True]),
+        (proto(10, [3], tensor_content=b"\xff\x00\x02"), [True, False, True]),
         (proto(7, [2], string_val=[b"a", b"\xff"]), [b"a", b"\xff"]),
         (proto(7, [2]), [b"", b""]),
         (proto(7, [2], tensor_content=b"\x01\x02abb"), [b"a", b"bb"]),
@@ -50,6 +51,11 @@ def test_a_scalar_has_no_dimensions() -> None:
         proto(1, [2], tensor_content=b"\0\0\x80?"),
         proto(1, [1], tensor_content=b"\0" * 8),
         proto(1, [1 << 40], float_val=[1]),
+        proto(1, [0, 1 << 62]),
+        proto(1, [0, 1 << 40, 1 << 40]),
+        proto(1, [0, 2**63 - 1]),
+        proto(1, [1 << 62, 1 << 62, 0]),
+        proto(7, [1 << 62, 1 << 62, 0]),
         proto(1, [1] * 255, float_val=[1]),
         proto(7, [2], tensor_content=b"\x05abc"),
         proto(20, [1]),
@@ -77,6 +83,12 @@ def arrays() -> list[np.ndarray]:
 def test_the_fast_writer_gives_the_bytes_of_the_ordinary_one(as_content: bool) -> None:
     for array in arrays():
         assert tensors.from_numpy(array, as_content=as_content) == tensors.ordinary_from_numpy(array, as_content=as_content)
+
+
+def test_a_bool_of_any_byte_is_written_as_0_or_1() -> None:
+    array = tensors.to_numpy(proto(10, [2], tensor_content=b"\xff\x00"), "x")
+    message = tfs.tensor_pb2.TensorProto.FromString(tensors.from_numpy(array))
+    assert list(message.bool_val) == [True, False]
 
 
 @pytest.mark.parametrize("as_content", [False, True])
