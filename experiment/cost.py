@@ -35,8 +35,10 @@ def read(path: Path) -> Prices:
     """Raises UsageError for a file that is not a price list."""
     import yaml
 
+    from faceoff import strict_yaml
+
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = strict_yaml.load(path.read_text(encoding="utf-8"))
         prices = Prices(currency=str(data["currency"]), per_core_hour=float(data["per_core_hour"]))
         if set(data) != {"currency", "per_core_hour"} or not 0 < prices.per_core_hour < math.inf:
             raise ValueError("other entries, or a price that is not above 0")

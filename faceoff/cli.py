@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from faceoff.errors import FaceoffError, UsageError
-from faceoff.store import Store
+from faceoff.store import Store, roots_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def store(args: argparse.Namespace) -> Store:
-    """The `Store` that `add_store`'s options name."""
+    """The `Store` that `add_store`'s options name. Raises UsageError for a file among them."""
     return Store(artifacts=args.artifacts, results=args.results)
 
 
@@ -69,6 +69,13 @@ def positive_int(text: str) -> int:
     return value
 
 
+def port(text: str) -> int:
+    """An argparse type: a TCP port."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"expected 1 to 65535, got {text!r}")
+    return int(text)
+
+
 def print_json(payload: dict[str, Any]) -> None:
     """Print the one line that programs read."""
     print(json.dumps(payload, sort_keys=False), flush=True)
@@ -83,7 +90,9 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], dict[str, Any]],
     # grpcio would start its threads again in every forked child, whose descriptors are closed before its exec: it may abort.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        result = command(parser.parse_args(argv))
+        args = parser.parse_args(argv)
+        with roots_of(vars(args)):
+            result = command(args)
     except FaceoffError as error:
         print(f"{parser.prog}: {error.status}: {error}", file=sys.stderr, flush=True)
         print_json({"status": error.status, "error": str(error), **error.details})

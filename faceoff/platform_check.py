@@ -7,6 +7,8 @@ import json
 import platform
 import sys
 
+from faceoff import helper
+
 
 def problem() -> "str | None":
     """What is wrong with this machine and interpreter, or None."""
@@ -24,6 +26,7 @@ def problem() -> "str | None":
 
 
 if __name__ == "__main__":
+    helper.check("faceoff.platform_check", __doc__, sys.argv[1:])
     text = problem()
     if text:
         print("faceoff: usage: " + text, file=sys.stderr)

@@ -10,24 +10,35 @@ results/<run>/                          samples/, summary.json, report.html
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faceoff.errors import UsageError
+
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """The two roots and the places under them."""
+    """The two roots and the places under them. Raises UsageError for a root that is a file, or below one."""
 
     artifacts: Path = Path("artifacts")
     results: Path = Path("results")
+
+    def __post_init__(self) -> None:
+        # Whether a root can be written is not asked here: many a command only reads it (`roots_of` sees to the others).
+        for option, root in (("artifacts", self.artifacts), ("results", self.results)):
+            if found := _file_on(root):
+                raise UsageError(f"--{option} {root}: {found} is no folder, expected one or the name of a new one{_set(option)}")
 
     def model_dir(self, model: str) -> Path:
         """The trained instance of `model`."""
@@ -56,6 +67,54 @@ class Store:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run):
             raise UsageError(f"run name {run!r}: expected letters, digits, '.', '_' or '-' (set RUN=...)")
         return self.results / run
+
+
+@contextmanager
+def roots_of(options: Mapping[str, Any]) -> Iterator[None]:
+    """Raise UsageError for an OSError in the block that comes of a root: it cannot be made, or is not ours to read or write."""
+    try:
+        yield
+    except OSError as error:
+        for option in ("artifacts", "results"):
+            root = options.get(option)
+            if isinstance(root, Path) and _comes_of(root, error):
+                raise UsageError(
+                    f"--{option} {root}: {error.strerror} ({error.filename}); "
+                    f"expected a folder that can be made, read and written{_set(option)}"
+                ) from error
+        raise
+
+
+def _comes_of(root: Path, error: OSError) -> bool:
+    if not isinstance(error.filename, str | Path):
+        return False
+    root, place = Path(os.path.realpath(root)), Path(os.path.realpath(error.filename))
+    below = place.is_relative_to(root)
+    if _is_folder(root):  # then anything else is a fault of ours
+        return below and error.errno in _DENIED
+    return below or root.is_relative_to(place)
+
+
+def _file_on(path: Path) -> Path | None:
+    """What is no folder and stands where `path` or a folder above it should."""
+    there = next((place for place in (path, *path.parents) if _mode(place)), None)
+    return None if there is None or _is_folder(there) else there
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """0 where nothing is, or nothing that we may see."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _set(option: str) -> str:
+    return f" (set {option.upper()}=...)"
 
 
 @contextmanager

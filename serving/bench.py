@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from faceoff import cli, cores, golden, processes, progress, servables
+from faceoff import cli, cores, golden, presets, processes, progress, servables
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
@@ -66,7 +66,7 @@ class Subject:
 def bench(args: argparse.Namespace) -> dict[str, Any]:
     """Measure all servers in turn; returns a row for each server, transport and shape."""
     store = cli.store(args)
-    trained = servables.read_trained(store, args.model)
+    trained = servables.read_trained(store, presets.model(args.model).name)
     found = [("tfserving-embedded", transport) for transport in args.transports.split(",")]
     found += [("tfserving", "")] if find_model_server() else []
     kinds = [(server_class(name), transport) for name, transport in found]

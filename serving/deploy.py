@@ -39,6 +39,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     cores = choose_cores(args.cores, share=args.share_generator)
     device = devices.resolve(args.device)
     in_force = _settings(names, args.tuning, args.settings)
+    check_ports(names, args.ports, ours_run=True)  # whether they are free shows when the servers of an earlier deploy are stopped
     with state.lock(store, "deploy"):
         trained = {preset.name: servables.read_trained(store, preset.name) for preset in chosen}
         jobs = []
@@ -121,20 +122,28 @@ def _version(text: str) -> int:
 
 
 def _labels(text: str, versions: list[int]) -> dict[str, int]:
-    labels = {}
+    labels: dict[str, int] = {}
     for part in cli.comma_list(text):
         label, _, version = part.partition("=")
         if not label or not version.isdecimal() or int(version) not in versions:
             raise UsageError(f"LABELS={text}: found {part!r}, expected a name and one of the versions {versions}, like stable=1")
+        if label in labels:
+            raise UsageError(f"LABELS={text}: found {label!r} twice, expected each once")
         labels[label] = int(version)
     return labels
 
 
 def _settings(names: list[str], tuning: str, path: Path | None) -> dict[str, dict[str, Any]]:
-    """The settings of each server that is started. All of the file is checked, also what is about others."""
+    """The settings of each server that is started. All of the file is checked, also what is about others.
+
+    Raises UsageError for a file that is about others only: nothing that it asks for would be done.
+    """
     given = settings.read(path) if path else {}
     found = {name: server_class(name).settings(tuning, given.get(name)) for name in {**dict.fromkeys(names), **given}}
-    if unused := sorted(set(given) - set(names)):
+    unused = sorted(set(given) - set(names))
+    if given and set(given) == set(unused):
+        raise UsageError(f"SETTINGS={path}: found settings of {', '.join(unused)}, expected some of {', '.join(names)} (SERVERS)")
+    if unused:
         progress.say(f"deploy: {path} also has settings of {', '.join(unused)}, not started now")
     return found
 

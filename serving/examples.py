@@ -14,7 +14,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from faceoff import cli, endpoints, progress, servables
+from faceoff import cli, endpoints, presets, progress, servables
+from faceoff.errors import UsageError
 from serving.protocols import codec
 
 
@@ -26,9 +27,12 @@ def write(args: argparse.Namespace) -> dict[str, Any]:
     from serving.torchserve.stubs import inference_pb2
 
     store = cli.store(args)
-    trained = servables.read_trained(store, args.model)
+    trained = servables.read_trained(store, presets.model(args.model).name)
     rows = trained.golden.rows(0, args.rows).inputs
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {args.out}: {error.strerror}, expected a folder or the name of a new one") from error
     kinds = {"torchserve": inference_pb2().PredictionsRequest, "tfserving": tfs.predict_pb2.PredictRequest}
     written = []
     for server, message in kinds.items():

@@ -42,6 +42,8 @@ class Input:
 
 def read(source: str, signature: Signature) -> Input:
     """The rows that `source` (a file, a folder or `-`) holds."""
+    if not source:  # as a path it would be the current folder
+        raise UsageError(f"INPUT is empty: expected a file ({', '.join(READERS)}), a folder, or - for standard input")
     if source == STDIN:
         data = sys.stdin.buffer.read()
         return _named("stdin", _parse(STDIN, _kind(data), data, signature))
@@ -118,21 +120,31 @@ def _json(data: bytes, signature: Signature) -> dict[str, Any]:
     document = json.loads(data)
     if isinstance(document, dict) and isinstance(document.get("inputs"), dict):
         return dict(document["inputs"])
+    if isinstance(document, dict) and "instances" not in document:
+        found = ", ".join(map(repr, document)) or "an empty table"
+        raise UsageError(f'found {found}, expected {{"instances": [...]}}, {{"inputs": {{...}}}} or a list of rows')
     instances = document["instances"] if isinstance(document, dict) else document
     if isinstance(instances, list) and instances and all(isinstance(row, dict) for row in instances):
+        if other := next((row for row in instances if set(row) != set(instances[0])), None):
+            raise UsageError(f"found a row of {sorted(other)} beside one of {sorted(instances[0])}, expected the same in each")
         return {name: [row[name] for row in instances] for name in instances[0]}
     return {_only(signature).name: instances}
 
 
 def _image(data: bytes, signature: Signature) -> dict[str, Any]:
     """Pixels as float32 in [0, 1], (height, width, channels)."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     spec = _only(signature)
     if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
         raise UsageError(f"the model takes rows of {spec.shape}, not images")
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image.convert("L" if spec.shape[2] == 1 else "RGB"), dtype=np.float32) / np.float32(WHITE)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = np.asarray(image.convert("L" if spec.shape[2] == 1 else "RGB"), dtype=np.float32) / np.float32(WHITE)
+    except UnidentifiedImageError as error:  # its message names our buffer
+        raise ValueError("found no picture in it, expected PNG or JPEG") from error
+    except (SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for broken and for huge ones
+        raise ValueError(str(error)) from error
     return {spec.name: pixels.reshape((*pixels.shape[:2], spec.shape[2]))}
 
 

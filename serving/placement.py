@@ -83,6 +83,8 @@ def numbers(wanted: Mapping[str, int], mode: str) -> dict[str, int]:
         name, _, number = part.partition("=")
         if name not in names:
             raise UsageError(f"PORTS={mode}: found {name!r}, expected one of {', '.join(sorted(names))}")
+        if names[name] in given:
+            raise UsageError(f"PORTS={mode}: found {name!r} twice, expected each once")
         if not number.isdecimal() or not 1 <= int(number) <= 65535:
             raise UsageError(f"PORTS={mode}: found {part!r}, expected a port from 1 to 65535")
         given[names[name]] = int(number)

@@ -4,7 +4,7 @@ At MAX_BYTES the file becomes server.1.log, that one server.2.log, and so on; KE
 process that holds the other end of the pipe has ended, and with nothing else: a server whose output nobody reads would
 stop. For that reason too, what cannot be written (a full disk) is dropped and counted, and said once writing works again.
 At its end it removes FOLDER, the server's temporary one: nothing else ends when the server does, however that happens.
-No import of ours and few others: one such process runs beside every server.
+Few imports, and one of ours that has none: one such process runs beside every server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+
+from faceoff import helper
 
 MAX_BYTES = 10 * 2**20
 KEEP = 3
@@ -59,6 +61,7 @@ def _append(path: Path, data: bytes) -> int:
 
 def main() -> None:
     """`python -m serving.rotate FILE [FOLDER]`."""
+    helper.check("serving.rotate", __doc__, sys.argv[1:], "FILE", "[FOLDER]")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     pump(0, Path(sys.argv[1]))

@@ -93,8 +93,10 @@ def read(path: Path) -> dict[str, Settings]:
     """The file's settings by server. Raises UsageError, one line, for a file that is not such a table."""
     import yaml
 
+    from faceoff import strict_yaml
+
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = strict_yaml.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UsageError(f"SETTINGS={path}: cannot be read ({reason}); expected JSON or YAML") from error

@@ -33,7 +33,7 @@ def train_all(args: argparse.Namespace) -> dict[str, Any]:
     for name, why in left_out.items():
         progress.say(f"train-all: {name} is left out: it {why}")
     roots = ("--run", args.run, "--artifacts", str(args.artifacts), "--results", str(args.results))
-    how = ("--train", args.train, "--seeds", str(args.seeds), "--precision", args.precision)
+    how = ("--train", args.train, "--precision", args.precision, *(("--seeds", str(args.seeds)) if args.seeds else ()))
     options = (*how, "--profile", args.profile, "--device", args.device, *roots)
     seconds = {}
     for number, name in enumerate(chosen, 1):
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m training.all", description=__doc__)
     parser.add_argument("--models", type=cli.comma_list, default=list(presets.MODELS), help="comma list (default: every model)")
     parser.add_argument("--train", default="lockstep", help="lockstep or native (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="how many, with --train native (default: %(default)s)")
+    parser.add_argument("--seeds", type=cli.positive_int, default=None, help="how many, with --train native (default: train's)")
     parser.add_argument("--precision", default="float32", help="of both sides (default: %(default)s)")
     parser.add_argument("--profile", default="quick", help="quick or full (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")

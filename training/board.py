@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m training.board", description=__doc__)
     parser.add_model()
     parser.add_argument("--run", default="", help="show results/RUN/training/ instead of the model's artifact")
-    parser.add_argument("--port", type=cli.positive_int, default=None, help="port on 127.0.0.1; default: a free one")
+    parser.add_argument("--port", type=cli.port, default=None, help="port on 127.0.0.1; default: a free one")
     parser.add_argument("--for-s", type=float, default=HOUR_S, help="seconds until it ends by itself (default: %(default)g)")
     parser.add_store()
     return cli.run(parser, board, argv)

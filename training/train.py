@@ -33,6 +33,7 @@ from training import plan as plans
 from training.job import FRAMEWORKS, Job
 
 KINDS = ("lockstep", "native")
+NUM_SEEDS = 5
 KEPT = ("version", "mode", "import_s", "first_step_ms", "step_ms", "peak_rss_bytes", "others_percent", "test_accuracy")
 
 
@@ -43,20 +44,24 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.train not in KINDS:
         raise unknown("way to train", args.train, list(KINDS), "TRAIN")
-    if args.weights not in FRAMEWORKS:
+    if args.weights and args.weights not in FRAMEWORKS:
         raise unknown("weights", args.weights, list(FRAMEWORKS), "WEIGHTS")
     chosen = modes.parse(args.modes)
     results = cli.store(args).run_dir(args.run or "training") / "training" / args.model
     if args.train == "native" and (chosen or args.workers > 1):
         raise UsageError("TRAIN=native: expected no MODES or WORKERS, which compare equal trainings; use TRAIN=lockstep")
+    if args.train == "native" and args.weights:
+        raise UsageError(f"--weights {args.weights}: TRAIN=native serves no weights, expected none; use TRAIN=lockstep")
+    if args.train != "native" and args.seeds:
+        raise UsageError(f"--seeds {args.seeds}: TRAIN={args.train} trains once, expected none; use TRAIN=native for more")
     job = jobs.from_args(args)
     if args.train == "native":
-        return study.run(job, num_seeds=args.seeds, directory=results / "study")
+        return study.run(job, num_seeds=args.seeds or NUM_SEEDS, directory=results / "study")
     if chosen:
         modes.check(job)
     if args.workers > 1:
         distributed.check(job, args.workers)
-    done = lockstep(job, cli.store(args), served=args.weights, evidence=results / "failed")
+    done = lockstep(job, cli.store(args), served=args.weights or FRAMEWORKS[0], evidence=results / "failed")
     if args.run:
         keep_lockstep(cli.store(args).model_dir(job.preset.name), results / "lockstep")
     compared = {}
@@ -229,7 +234,9 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--precision", default="float32", help="of both sides: float32, tf32, bf16 or float64 (default: %(default)s)"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="how many, with --train native (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=cli.positive_int, default=None, help=f"how many, with --train native (default: {NUM_SEEDS})"
+    )
     parser.add_argument(
         "--modes", type=cli.comma_list, default=[], help="compare modes: default, all, or of " + ", ".join(modes.MODES)
     )
@@ -237,7 +244,7 @@ def parser() -> cli.Parser:
         "--workers", type=cli.positive_int, default=1, help="also train data-parallel with so many (default: %(default)s)"
     )
     parser.add_argument("--run", default="", help="results/RUN/ for what is not the artifact (default: training)")
-    parser.add_argument("--weights", default="torch", help="whose weights are served: torch or tf (default: %(default)s)")
+    parser.add_argument("--weights", default="", help=f"whose weights are served: torch or tf (default: {FRAMEWORKS[0]})")
     parser.add_argument("--profile", default="quick", help="how many steps: quick or full (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument(

@@ -72,6 +72,8 @@ def test_help_lists_every_target_with_one_line_each():
         (["deploy", "TARGET=nope"], "unknown target 'nope'"),
         (["predict"], "run: make deploy"),
         (["loadtest"], "run: make deploy"),
+        (["train", "RUN=it's"], 'run name "it\'s"'),
+        (["loadtest", "TARGET=nope"], "unknown target 'nope'"),
         (["loadtest", "SCENARIO=nope"], "nope"),
         (["loadtest", "PROFILE=nope"], "unknown profile 'nope'"),
         (["report"], "run: make loadtest"),

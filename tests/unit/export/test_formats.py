@@ -66,3 +66,9 @@ def test_a_row_without_its_environment_says_which_command_makes_it(tmp_path, mon
 def test_a_format_without_a_tolerance_is_named():
     with pytest.raises(UsageError, match=r"presets/export.yaml has no tolerance for 'coreml' in float32"):
         presets.export().tolerance_factor("float32", "coreml")
+
+
+@pytest.mark.parametrize("text", ["onnx,onnx", "default, int8 ,default"])
+def test_a_format_that_is_there_twice_is_refused(text):
+    with pytest.raises(UsageError, match=r"FORMATS=.*: expected one or more different ones"):
+        formats.select(text)

@@ -1,3 +1,4 @@
+import argparse
 import json
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import pytest
 
 from faceoff import cli
 from faceoff.errors import CorruptError, FaceoffError, InvalidError, StageError, UsageError
+from faceoff.store import write_atomic
 from tests.conftest import ROOT
 
 
@@ -86,3 +88,43 @@ def test_a_kill_and_a_closed_terminal_clean_up(number):
 
 def test_comma_list_drops_empty_parts():
     assert cli.comma_list(" rest, grpc,,") == ["rest", "grpc"]
+
+
+def with_roots(capsys, command, *argv):
+    parser = cli.Parser(prog="prog")
+    parser.add_store()
+    code = cli.run(parser, command, argv)
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out.strip().splitlines()[-1]), captured.err
+
+
+def write(args):
+    write_atomic(cli.store(args).endpoints, "[]")
+    return {}
+
+
+@pytest.mark.parametrize("root", ["pyproject.toml", "/proc/nowhere", "/proc/no/where"])
+def test_a_root_that_cannot_be_made_is_the_users_mistake_in_one_line(capsys, monkeypatch, root):
+    monkeypatch.chdir(ROOT)
+    code, result, err = with_roots(capsys, write, "--artifacts", root)
+    assert (code, result["status"]) == (2, "usage")
+    assert result["error"].startswith(f"--artifacts {root}: ")
+    assert "(set ARTIFACTS=...)" in result["error"]
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_root_that_may_only_be_read_is_read(capsys, tmp_path):
+    (tmp_path / "endpoints.json").write_text("[1]")
+    tmp_path.chmod(0o555)
+    read = lambda args: {"text": cli.store(args).endpoints.read_text()}  # noqa: E731
+    assert with_roots(capsys, read, "--artifacts", str(tmp_path), "--results", "/proc/nowhere")[:2] == (
+        0,
+        {"status": "ok", "text": "[1]"},
+    )
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "65536", "99999999", "x", ""])
+def test_a_port_is_1_to_65535(text):
+    assert (cli.port("1"), cli.port("65535")) == (1, 65535)
+    with pytest.raises(argparse.ArgumentTypeError, match="expected 1 to 65535, got"):
+        cli.port(text)

@@ -52,6 +52,7 @@ def test_given_ports_are_kept_and_the_others_are_free():
         ("tfserving-rest=0", "expected a port from 1 to 65535"),
         ("tfserving-rest=x", "expected a port"),
         ("some", "unknown ports 'some'"),
+        ("tfserving-rest=8080,tfserving-rest=8081", "found 'tfserving-rest' twice"),
     ],
 )
 def test_ports_that_make_no_sense_are_refused(mode, words):

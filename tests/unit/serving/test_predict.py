@@ -51,12 +51,20 @@ def test_a_picture_is_scaled_to_one(tmp_path):
         ("x.txt", lambda p: p.write_text("1"), "expected one of"),
         ("x.npy", lambda p: p.write_bytes(b"no npy"), "cannot be read"),
         ("x.json", lambda p: p.write_text("{"), "cannot be read"),
-        ("x.json", lambda p: p.write_text('{"rows": []}'), "cannot be read"),
+        (
+            "x.json",
+            lambda p: p.write_text('{"rows": []}'),
+            r"found 'rows', expected \{\"instances\": \[\.\.\.\]\}.* or a list of rows",
+        ),
+        ("x.json", lambda p: p.write_text("{}"), r"x\.json: found an empty table, expected \{\"instances\""),
+        ("x.json", lambda p: p.write_text('{"inputs": 5}'), "found 'inputs', expected"),
         ("x.json", lambda p: p.write_text('{"instances": ["a"]}'), "expected numbers"),
         ("x.npy", lambda p: np.save(p, ROW[:4]), r"has shape \(4, 8, 1\): expected \(batch, 8, 8, 1\)"),
         ("x.npy", lambda p: np.save(p, np.zeros((0, 8, 8, 1), np.float32)), "no rows"),
         ("x.png", lambda p: Image.new("L", (9, 9)).save(p), "has shape"),
-        ("x.png", lambda p: p.write_bytes(b"not a png"), "cannot be read"),
+        ("x.png", lambda p: p.write_bytes(b"not a png"), r"x\.png cannot be read as \.png: found no picture in it, expected PNG"),
+        ("x.png", lambda p: p.write_bytes(png()[:45]), r"x\.png cannot be read as \.png: "),
+        ("x.png", lambda p: p.write_bytes(png()[:36] + b"\x01" + png()[37:]), r"x\.png cannot be read as \.png: "),
     ],
 )
 def test_a_bad_input_is_named_in_one_line(tmp_path, name, write, words):
@@ -66,6 +74,14 @@ def test_a_bad_input_is_named_in_one_line(tmp_path, name, write, words):
     with pytest.raises(UsageError, match=words) as caught:
         images(path)
     assert "\n" not in str(caught.value)
+    assert " object at 0x" not in str(caught.value)
+
+
+def test_no_input_is_not_the_current_folder(tmp_path, monkeypatch):
+    np.save(tmp_path / "row.npy", ROW)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="INPUT is empty: expected a file"):
+        images("")
 
 
 class Stdin:
@@ -142,6 +158,7 @@ def test_several_inputs_are_named(tmp_path):
         ({"instances": [{"ids": [1, 2.5], "mask": [1, 1]}]}, "no int32"),
         ({"inputs": {"ids": [[1, 2]], "mask": [[1, 1], [1, 1]]}}, "different numbers of rows"),
         ({"instances": [{"ids": [1, 2], "mask": [1, 1], "more": 1}]}, "more"),
+        ({"instances": [{"ids": [1, 2], "mask": [1, 1]}, {"ids": [1, 2]}]}, r"found a row of \['ids'\] beside one of"),
     ],
 )
 def test_inputs_that_are_missing_or_too_many_are_named(tmp_path, document, words):

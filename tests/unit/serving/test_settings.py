@@ -118,6 +118,24 @@ def test_a_file_that_is_no_table_of_servers_is_refused(tmp_path, text):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torchserve: {workers: 1}\ntorchserve: {workers: 2}\n",
+        '{"torchserve": {"workers": 1, "workers": 2}}',
+        "torchserve: {environment: {A: 1, A: 1}}",
+    ],
+)
+def test_a_name_that_is_there_twice_is_refused(tmp_path, text):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(
+        UsageError, match=r"settings\.yaml: cannot be read \(the name '\w+' is there twice, again in line"
+    ) as refused:
+        settings.read(path)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         settings.read(tmp_path / "none.json")
@@ -145,6 +163,15 @@ def test_deploy_refuses_bad_settings_also_of_a_server_that_it_does_not_start(tmp
 
 
 def test_deploy_says_which_settings_it_does_not_use(tmp_path, capsys):
-    code, result, said = deploy_with(tmp_path, capsys, '{"tfserving-embedded": {"warmup_requests": 1}}')
+    text = '{"torchserve": {"workers": 1}, "tfserving-embedded": {"warmup_requests": 1}}'
+    code, result, said = deploy_with(tmp_path, capsys, text)
     assert (code, "make train" in result["error"]) == (2, True)
     assert "also has settings of tfserving-embedded, not started now" in said
+
+
+def test_deploy_refuses_a_file_that_is_about_other_servers_only(tmp_path, capsys):
+    text = '{"tfserving-embedded": {"warmup_requests": 1}, "onnxruntime": {}}'
+    code, result, said = deploy_with(tmp_path, capsys, text)
+    assert (code, result["status"], len(said.splitlines())) == (2, "usage", 1)
+    assert "found settings of onnxruntime, tfserving-embedded, expected some of torchserve" in result["error"]
+    assert "make train" in deploy_with(tmp_path, capsys, "{}")[1]["error"]  # nothing asked for, nothing left undone
