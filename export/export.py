@@ -13,6 +13,7 @@ from typing import Any
 
 from export import formats, reference_torch, verify
 from faceoff import cli, manifest, presets, processes, progress, servables
+from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from faceoff.store import Store, replacing_directory
 
@@ -26,6 +27,8 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     store = cli.store(args)
     trained = servables.read_trained(store, args.model)
     final = store.export_dir(args.model, args.version)
+    if final.exists():
+        progress.say(replacing(final, rows, args.formats))
     weights = trained.manifest.config["weights"]
     progress.say(f"export: {args.model} version {args.version}, {len(rows)} formats, weights trained by {weights}")
     with replacing_directory(final) as directory:
@@ -39,6 +42,18 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
             metrics={"artifacts": artifacts},
         )
     return {"directory": str(final), **verify.run(store, args.model, args.version)}
+
+
+def replacing(final: Path, rows: list[formats.Format], asked: str) -> str:
+    """What an export of `rows` removes at `final`, for people, said before it begins: one version holds one export."""
+    said = f"export: {final} holds an earlier export; it and its verification will be replaced when this one is written"
+    try:
+        earlier = manifest.read(final, stage="export", command="make export").metrics["artifacts"]
+    except FaceoffError:  # it is no export that anything could use
+        return said
+    written = {row.name for row in rows}
+    lost = [row["name"] for row in earlier if row["status"] == "exported" and row["name"] not in written]
+    return said + (f"; FORMATS={asked} is without {', '.join(lost)}, which it holds (VERSION= keeps both)" if lost else "")
 
 
 def write(store: Store, trained: Trained, version: int, rows: list[formats.Format], directory: Path) -> list[dict[str, Any]]:

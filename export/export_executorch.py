@@ -35,10 +35,11 @@ def export_pte(model: LoadedModel, trained: Trained, path: Path, version: int) -
     from executorch.exir import to_edge_transform_and_lower
 
     logging.disable(logging.WARNING)  # a line for every operator that stays with the portable kernels
-    with warnings.catch_warnings():
+    program = model.program
+    with warnings.catch_warnings(), writing.converting():
         warnings.simplefilter("ignore")  # deprecations inside the compiler
-        lowered = to_edge_transform_and_lower(model.program, partitioner=[XnnpackPartitioner()])
-        path.write_bytes(lowered.to_executorch().buffer)
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
+    path.write_bytes(lowered)
 
 
 WRITERS: dict[str, writing.Write] = {"torch-executorch": export_pte}

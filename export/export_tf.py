@@ -66,7 +66,7 @@ def export_savedmodel_xla(model: Any, trained: Trained, path: Path, version: int
 def export_savedmodel_bf16(model: Any, trained: Trained, path: Path, version: int) -> None:
     """The same signature, of float32 tensors, with weights and operators in bfloat16 (keras.DTypePolicy)."""
     if not model.weights:
-        raise ValueError("the model has no weights to hold in bfloat16")
+        raise writing.UnsupportedError("the model has no weights to hold in bfloat16")
     _write_saved_model(load_model(trained, "bfloat16"), trained, path, jit_compile=False)
 
 
@@ -76,7 +76,8 @@ def export_onnx(model: Any, trained: Trained, path: Path, version: int) -> None:
     import tf2onnx
 
     function, specs = _endpoint(model, trained)
-    tf2onnx.convert.from_function(tf.function(function), input_signature=specs, opset=18, output_path=str(path))
+    with writing.converting():
+        tf2onnx.convert.from_function(tf.function(function), input_signature=specs, opset=18, output_path=str(path))
     reproducible.onnx_file(path)
 
 
@@ -90,8 +91,10 @@ def export_tflite(model: Any, trained: Trained, path: Path, version: int) -> Non
 
     with tempfile.TemporaryDirectory() as folder:
         _write_saved_model(model, trained, Path(folder), jit_compile=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[trained.signature.name])
-        path.write_bytes(converter.convert())
+        with writing.converting():
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[trained.signature.name])
+            converted = converter.convert()
+        path.write_bytes(converted)
 
 
 WRITERS: dict[str, writing.Write] = {
@@ -113,13 +116,16 @@ def _write_saved_model(model: Any, trained: Trained, path: Path, *, jit_compile:
     from tensorflow.core.protobuf import fingerprint_pb2
 
     function, specs = _endpoint(model, trained)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     network = tf.function(function, input_signature=specs, jit_compile=jit_compile)
-    archive.add_endpoint(trained.signature.name, network)
+    endpoints = {trained.signature.name: network}
     if encoded := images.variant(trained.signature):
-        archive.add_endpoint(encoded.name, _image_endpoint(network, trained))
-    archive.write_out(str(path), verbose=False)
+        endpoints[encoded.name] = _image_endpoint(network, trained)
+    with writing.converting():
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        for name, endpoint in endpoints.items():
+            archive.add_endpoint(name, endpoint)
+        archive.write_out(str(path), verbose=False)
     # The one thing in a SavedModel that is drawn at random: an identity for telemetry.
     fingerprint = path / "fingerprint.pb"
     known = fingerprint_pb2.FingerprintDef.FromString(fingerprint.read_bytes())

@@ -39,7 +39,7 @@ def export_mar(model: LoadedModel, trained: Trained, path: Path, version: int) -
 def export_mar_bf16(model: LoadedModel, trained: Trained, path: Path, version: int) -> None:
     """The same with weights and operators in bfloat16 (https://docs.pytorch.org/docs/stable/tensor_attributes.html)."""
     if not model.module.state_dict():
-        raise ValueError("the model has no weights to hold in bfloat16")
+        raise writing.UnsupportedError("the model has no weights to hold in bfloat16")
     _pack_eager(model, trained, path, version, "bfloat16")
 
 
@@ -66,10 +66,11 @@ def export_torchscript(model: LoadedModel, trained: Trained, path: Path, version
     import torch
 
     with _served(path, "model.pt") as served:
-        with warnings.catch_warnings():
+        example = model.example
+        with warnings.catch_warnings(), writing.converting():
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)  # lengths that become constants show in verification
-            torch.jit.trace(model.module, model.example, check_trace=False).save(str(served))
+            torch.jit.trace(model.module, example, check_trace=False).save(str(served))
         archive.pack(path, trained, version, handler="torchscript", served=served)
 
 
@@ -78,7 +79,9 @@ def export_pt2(model: LoadedModel, trained: Trained, path: Path, version: int) -
     import torch
 
     with _served(path, "model.pt2") as served:
-        torch.export.save(model.program, str(served))
+        program = model.program
+        with writing.converting():
+            torch.export.save(program, str(served))
         reproducible.zip_members(served)
         archive.pack(path, trained, version, handler="pt2", served=served)
 
@@ -88,7 +91,9 @@ def export_aoti(model: LoadedModel, trained: Trained, path: Path, version: int) 
     import torch
 
     with _served(path, "model.pt2") as served:
-        torch._inductor.aoti_compile_and_package(model.program, package_path=str(served))
+        program = model.program
+        with writing.converting():
+            torch._inductor.aoti_compile_and_package(program, package_path=str(served))
         reproducible.zip_members(served)
         archive.pack(path, trained, version, handler="aoti", served=served)
 
@@ -104,15 +109,19 @@ def export_onnx(model: LoadedModel, trained: Trained, path: Path, version: int) 
     inputs, outputs = trained.signature.inputs, trained.signature.outputs
     names: dict[str, Any] = {"input_names": [spec.name for spec in inputs], "output_names": [spec.name for spec in outputs]}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every torchvision operator that is not installed
+    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in model.module.modules())
+    names |= {"dynamic_axes": {spec.name: _axes(spec) for spec in (*inputs, *outputs)}} if recurrent else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch, and what tracing always says of recurrent layers
-        if any(isinstance(module, torch.nn.RNNBase) for module in model.module.modules()):
-            names["dynamic_axes"] = {spec.name: _axes(spec) for spec in (*inputs, *outputs)}
-            torch.onnx.export(model.module, model.example, str(path), dynamo=False, opset_version=18, **names)
-        else:
-            program = torch.onnx.export(model.program, dynamo=True, verbose=False, **names)
-            assert program is not None  # dynamo=True always returns one
-            program.save(str(path))
+        source: Any = model.module if recurrent else model.program
+        example = model.example
+        with writing.converting():
+            if recurrent:
+                torch.onnx.export(source, example, str(path), dynamo=False, opset_version=18, **names)
+            else:
+                program = torch.onnx.export(source, dynamo=True, verbose=False, **names)
+                assert program is not None  # dynamo=True always returns one
+                program.save(str(path))
     reproducible.onnx_file(path)
 
 

@@ -43,12 +43,12 @@ def writer(export_onnx: writing.Write, convert: Convert) -> writing.Write:
 
 
 def to_float16(source: Path, path: Path, trained: Trained) -> None:
-    """Weights and operators in float16. Raises ValueError when most weights stay as they are."""
+    """Weights and operators in float16. Raises UnsupportedError when most weights stay as they are."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    with _quiet():
+    with writing.converting(), _quiet():
         converted = OnnxModel(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True))
         converted.topological_sort()  # the casts of the inputs come last
         converted.save_model_to_file(str(path))
@@ -56,7 +56,7 @@ def to_float16(source: Path, path: Path, trained: Trained) -> None:
 
 
 def to_int8(source: Path, path: Path, trained: Trained) -> None:
-    """Weights in 8 bits, one scale a channel. Raises ValueError when most weights stay as they are.
+    """Weights in 8 bits, one scale a channel. Raises UnsupportedError when most weights stay as they are.
 
     Neither form needs VNNI to be right: older processors add two 8-bit products in 16 bits, which overflows unless both factors
     are unsigned (dynamic) or the weights have 7 bits (static).
@@ -66,11 +66,11 @@ def to_int8(source: Path, path: Path, trained: Trained) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     unsigned, signed = quantization.QuantType.QUInt8, quantization.QuantType.QInt8
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    rows = _Calibration(iter(list(calibration_rows(trained))))  # read here: what fails in reading is no converter's doing
+    with writing.converting(), _quiet(), tempfile.TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"  # batch normalization in the convolutions, as both frameworks' files then have it
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
         if any(node.op_type in ("Conv", "ConvTranspose") for node in onnx.load(str(folded)).graph.node):
-            rows = _Calibration(calibration_rows(trained))
             types = {"activation_type": unsigned, "weight_type": signed}
             quantization.quantize_static(folded, path, rows, per_channel=True, reduce_range=True, **types)
         else:
@@ -103,7 +103,7 @@ class _Calibration:
 
 
 def _check_share(path: Path, types: set[int]) -> None:
-    """Raise ValueError unless most numbers of the file's weights are of one of `types`."""
+    """Raise UnsupportedError unless most numbers of the file's weights are of one of `types`."""
     import onnx
 
     sizes = {True: 0, False: 0}
@@ -111,7 +111,7 @@ def _check_share(path: Path, types: set[int]) -> None:
         sizes[tensor.data_type in types] += int(np.prod(tensor.dims))
     share = sizes[True] / max(sum(sizes.values()), 1)
     if share < MIN_SHARE:
-        raise ValueError(f"{share:.0%} of the weights were converted, expected at least {MIN_SHARE:.0%}")
+        raise writing.UnsupportedError(f"{share:.0%} of the weights were converted, expected at least {MIN_SHARE:.0%}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from export import writing
 from faceoff.servables import Trained
 
 MAX_ROWS = 1024  # of one call; torch.export wants a bound
@@ -53,5 +54,6 @@ class LoadedModel:
         batch = torch.export.Dim("batch", min=1, max=self._max_rows)
         length = torch.export.Dim("length", min=1, max=self._trained.preset["architecture"].get("max_length", MAX_LENGTH))
         shapes = tuple({0: batch, **{axis + 1: length for axis in spec.dynamic}} for spec in self._trained.signature.inputs)
-        with torch.no_grad():
-            return torch.export.export(self.module, self.example, dynamic_shapes=shapes)
+        example = self.example
+        with torch.no_grad(), writing.converting():
+            return torch.export.export(self.module, example, dynamic_shapes=shapes)

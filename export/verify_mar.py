@@ -21,7 +21,7 @@ import numpy as np
 
 from export import check
 from export.check import Predict
-from faceoff import images
+from faceoff import golden, images
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from faceoff.signature import Arrays
@@ -38,6 +38,7 @@ def load(path: Path, trained: Trained) -> tuple[str, Predict]:
         handler, context = initialize(folder, record)
     except Exception as error:  # a runtime's errors share no base
         raise FaceoffError(f"the archive does not load ({type(error).__name__}: {error})") from error
+    check_outputs(handler, trained)
     signature = trained.signature
 
     def predict(inputs: Arrays) -> Arrays:
@@ -94,6 +95,16 @@ def initialize(folder: Path, record: dict[str, Any]) -> tuple[Any, Any]:
     handler = kinds[0]()
     handler.initialize(context)
     return handler, context
+
+
+def check_outputs(handler: Any, trained: Trained) -> None:
+    """Raise FaceoffError unless the handler itself gives its outputs the names, shapes and dtypes of the signature.
+
+    The wire has none: raw bytes and JSON rows are read as what they should be. The values are judged from the wire.
+    """
+    rows = trained.golden.rows(0, 2)
+    if problem := golden.compare(handler.infer(rows.inputs), rows.outputs, float("inf")).problem:
+        raise FaceoffError(f"the handler's outputs: {problem}")
 
 
 class _Statuses:

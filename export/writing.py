@@ -1,7 +1,8 @@
 """What every writer does: its rows one after the other, each timed and described; one that its format cannot hold is a row too.
 
 A writer (export_torch, export_tf, export_executorch) is a process of its own. It makes the files of the rows that `--only`
-names and answers with one record a row, `exported` or `unsupported` with the converter's own words.
+names and answers with one record a row, `exported` or `unsupported` with the converter's own words. Only what a converter
+raises is `unsupported`: a full disk or a mistake of ours is a fault.
 """
 
 from __future__ import annotations
@@ -10,16 +11,33 @@ import argparse
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from export import formats
 from faceoff import cli, progress, servables
+from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 
 Write = Callable[[Any, Trained, Path, int], None]  # model, trained, path to write, version
 _REASON_CHARACTERS = 300
+
+
+class UnsupportedError(FaceoffError):
+    """A form cannot hold this model, in the converter's words."""
+
+
+@contextmanager
+def converting() -> Iterator[None]:
+    """Around the call of a converter and nothing else: what it raises, whatever that is, becomes UnsupportedError."""
+    try:
+        yield
+    except (OSError, MemoryError, FaceoffError):
+        raise  # nothing that the converter has against the model
+    except Exception as error:  # converters raise whatever they like
+        raise UnsupportedError(short(error)) from error
 
 
 def parser(prog: str, description: str | None) -> cli.Parser:
@@ -46,12 +64,12 @@ def _row(row: formats.Format, args: argparse.Namespace, trained: Trained, model:
     begin = time.perf_counter()
     try:
         write(model, trained, path, args.version)
-    except Exception as error:  # converters raise whatever they like
+    except UnsupportedError as error:
         if row.default:
             raise
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
-        return row.unsupported(args.model, args.version, short(error))
+        return row.unsupported(args.model, args.version, str(error))
     seconds = time.perf_counter() - begin
     written = servables.describe(args.out, name=row.name, source=row.source, kind=row.format, path=file, export_s=seconds)
     return {**row.describe(args.model, args.version), **written, "status": "exported", "reason": None}

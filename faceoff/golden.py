@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceoff.errors import CorruptError
+from faceoff.errors import CorruptError, FaceoffError
 from faceoff.signature import Arrays, Signature
 
 BATCH_SIZES = (1, 2, 17, 64)
@@ -59,30 +59,40 @@ def compare(found: Arrays, expected: Arrays, tolerance: float) -> Difference:
             return Difference(max_abs=float("inf"), problem=f"{name!r} has dtype {got.dtype}, expected {want.dtype}")
         if not np.isfinite(got).all():
             return Difference(max_abs=float("inf"), problem=f"{name!r} holds NaN or Inf")
-        if got.size:
-            largest = max(largest, float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()))
+        if not np.isfinite(want).all():  # or any answer would be right
+            return Difference(max_abs=float("inf"), problem=f"what is expected of {name!r} holds NaN or Inf")
+        # np.maximum, not max, which loses a NaN
+        largest = float(np.maximum(largest, np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0.0)))
     problem = None if largest <= tolerance else f"largest difference {largest:.3g} exceeds the tolerance {tolerance:.3g}"
     scale = max((float(np.abs(want).max(initial=0.0)) for want in expected.values()), default=0.0)
     return Difference(max_abs=largest, problem=problem, max_rel=largest / scale if scale else largest)
 
 
 def write(directory: Path, golden: Golden) -> None:
-    """Write inputs.npz and outputs.npz under `directory`."""
+    """Write inputs.npz and outputs.npz under `directory`. Raises FaceoffError for outputs that nothing could be held against."""
+    if name := _not_finite(golden.outputs):
+        raise FaceoffError(f"the golden outputs {name!r} hold NaN or Inf: nothing could be held against them")
     directory.mkdir(parents=True, exist_ok=True)
     np.savez(directory / "inputs.npz", **golden.inputs)  # type: ignore[arg-type]
     np.savez(directory / "outputs.npz", **golden.outputs)  # type: ignore[arg-type]
 
 
 def read(directory: Path, signature: Signature) -> Golden:
-    """Read what `write` wrote. Raises CorruptError when it does not fit the signature."""
+    """Read what `write` wrote. Raises CorruptError when it does not fit the signature, or is no number."""
     golden = Golden(inputs=load(directory / "inputs.npz"), outputs=load(directory / "outputs.npz"))
     try:
         signature.check_inputs(golden.inputs)
         for spec in signature.outputs:
             spec.check(golden.outputs[spec.name])
+        if name := _not_finite(golden.outputs):
+            raise ValueError(f"{name!r} holds NaN or Inf")
     except (ValueError, KeyError) as error:
         raise CorruptError(f"golden data in {directory} does not fit the signature: {error}; run again: make train") from error
     return golden
+
+
+def _not_finite(arrays: Arrays) -> str | None:
+    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
 def load(path: Path, command: str = "make train") -> Arrays:

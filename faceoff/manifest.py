@@ -19,6 +19,7 @@ from faceoff.errors import CorruptError, MissingStageError
 from faceoff.store import write_atomic
 
 NAME = "manifest.json"
+_NO_FILE = "no such file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +91,21 @@ def read(directory: Path, *, stage: str, command: str) -> Manifest:
 def check_files(directory: Path, manifest: Manifest, *, command: str, only: Iterable[str] | None = None) -> None:
     """Compare files with their sha256s; `only` names some of them (a name stands for all files under it).
 
-    Raises CorruptError for a file that is missing or differs.
+    What a later stage put beside them is its own. Raises CorruptError for a file that is missing, differs or was added under a
+    name, and for a name that the manifest has nothing of.
     """
-    prefixes = None if only is None else tuple(only)
-    for name, expected in manifest.files.items():
-        if prefixes is not None and not any(name == p or name.startswith(f"{p}/") for p in prefixes):
-            continue
-        path = directory / name
-        found = sha256(path) if path.is_file() else "no such file"
-        if found != expected:
-            raise CorruptError(
-                f"{path} is not what {manifest.stage} wrote: sha256 {found[:16]}, expected {expected[:16]}; run again: {command}"
-            )
+    names = sorted({name.split("/")[0] for name in manifest.files}) if only is None else only
+    for name in names:
+        expected = {file: digest for file, digest in manifest.files.items() if file == name or file.startswith(f"{name}/")}
+        place = directory / name
+        if not expected:
+            raise CorruptError(f"{place} is nothing that {manifest.stage} wrote, by its manifest; run again: {command}")
+        paths = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+        found = {path.relative_to(directory).as_posix(): sha256(path) for path in paths}
+        for file in sorted(expected.keys() | found.keys()):
+            is_there, should_be = found.get(file, _NO_FILE), expected.get(file, _NO_FILE)
+            if is_there != should_be:
+                raise CorruptError(
+                    f"{directory / file} is not what {manifest.stage} wrote: sha256 {is_there[:16]}, expected {should_be[:16]}; "
+                    f"run again: {command}"
+                )

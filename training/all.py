@@ -14,16 +14,16 @@ import time
 from typing import Any
 
 from faceoff import cli, presets, processes, progress
-from faceoff.errors import UsageError, unknown
+from faceoff.errors import UsageError
+from training import job as jobs
 from training import study
-
-KINDS = ("lockstep", "native")
 
 
 def train_all(args: argparse.Namespace) -> dict[str, Any]:
     """Train the models, then build the report; returns the JSON line."""
-    if args.train not in KINDS:
-        raise unknown("way to train", args.train, list(KINDS), "TRAIN")
+    jobs.check_kind(args.train, args.seeds)
+    for name in args.models:  # all, before the first is trained
+        jobs.check(presets.model(name), precision=args.precision, profile=args.profile, device=args.device)
     left_out = {}
     if args.train == "native":
         left_out = {name: why for name in args.models if (why := study.why_not(presets.model(name), args.profile))}

@@ -26,15 +26,14 @@ from faceoff.presets import ModelPreset
 from faceoff.signature import Arrays
 from training import plan as plans
 from training import weights
-from training.datasets import Dataset, load
-
-FRAMEWORKS = ("torch", "tf")
+from training.datasets import Dataset
+from training.job import FRAMEWORKS, dataset_of
 
 
 def compare_layers(args: argparse.Namespace) -> dict[str, Any]:
     """Compare the layers of one model. Raises FaceoffError with the layers as its details when they part."""
     preset = presets.model(args.model)
-    dataset = load(args.dataset or preset.datasets[0], preset)
+    dataset = dataset_of(preset, args.dataset)
     with tempfile.TemporaryDirectory(prefix="faceoff-layers-") as folder:
         directory = Path(folder)
         write_plan(directory, preset, dataset)

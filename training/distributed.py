@@ -22,7 +22,6 @@ import numpy as np
 
 from faceoff import environment, processes, progress
 from faceoff.errors import UsageError
-from faceoff.store import replacing_directory
 from training import outcome, ports, weights
 from training.job import FRAMEWORKS, Job
 
@@ -34,12 +33,12 @@ def run(job: Job, *, num_workers: int, directory: Path) -> dict[str, Any]:
     """Train with one worker and with `num_workers` in both frameworks, write distributed.json; returns it in brief."""
     check(job, num_workers)
     job = job.with_threads(max(1, job.threads // num_workers))
-    with replacing_directory(directory) as kept:
+    with outcome.replacing_record(directory) as kept:
         with tempfile.TemporaryDirectory(prefix=".plan-", dir=kept) as folder:
             plan = Path(folder)
             job.write_plan(plan)
             found = {framework: _measure(job, plan, framework, num_workers, kept) for framework in FRAMEWORKS}
-            batch_norm = any(name.endswith("/moving_mean") for name in weights.load(plan / "initial.npz"))
+            batch_norm = any(map(weights.is_statistic, weights.load(plan / "initial.npz")))
         judged = not batch_norm
         record = {
             **job.describe(),

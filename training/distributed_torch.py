@@ -53,7 +53,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             evaluate=lambda: None,
             fellows=loop.fellows(),
         )
-        outputs = evaluate_torch.outputs(model, plan, plan.test_inputs)
+        outputs = evaluate_torch.outputs(model, plan, plan.test_inputs, precision=plan.precision)
     finally:
         close()
     result = record.Record(

@@ -47,7 +47,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def outputs(model: Any, plan: plans.Plan, inputs: Arrays) -> Arrays:
-    """The named outputs of rows of named inputs, `plans.EVALUATION_ROWS` at a time, in evaluation mode."""
+    """The named outputs of rows of named inputs, `plans.EVALUATION_ROWS` at a time, in evaluation mode.
+
+    Computed in the precision that the model was built in (step_tf.set_precision); what bf16 gives is handed out in float32.
+    """
+    import keras
+    import tensorflow as tf
+
     from training.losses_tf import forward
     from training.step_tf import tensor
 
@@ -55,7 +61,7 @@ def outputs(model: Any, plan: plans.Plan, inputs: Arrays) -> Arrays:
     for rows in plans.chunks(inputs):
         found = forward(model, [tensor(rows[spec.name]) for spec in plan.signature.inputs], training=False)
         found = found if isinstance(found, tuple) else (found,)
-        parts.append([output.numpy() for output in found])
+        parts.append([tf.cast(output, keras.config.floatx()).numpy() for output in found])
     names = [spec.name for spec in plan.signature.outputs]
     return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts, strict=True), strict=True)}
 

@@ -37,26 +37,30 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         values = weights.load(plan.checkpoint(source))
         weights.check(values, shapes, str(plan.checkpoint(source)))
         weights_torch.load_weights(model, values)
-        golden = outputs(model, plan, plan.golden_inputs())
-        test = outputs(model, plan, plan.test_inputs)
+        golden = outputs(model, plan, plan.golden_inputs(), precision="float32")
+        test = outputs(model, plan, plan.test_inputs, precision="float32")
         plans.save_outputs(plan.outputs_of(FRAMEWORK, source), golden=golden, test=test)
     return {"framework": FRAMEWORK}
 
 
-def outputs(model: Any, plan: plans.Plan, inputs: Arrays) -> Arrays:
-    """The named outputs of rows of named inputs, `plans.EVALUATION_ROWS` at a time, in evaluation mode."""
+def outputs(model: Any, plan: plans.Plan, inputs: Arrays, *, precision: str) -> Arrays:
+    """The named outputs of rows of named inputs, `plans.EVALUATION_ROWS` at a time, in evaluation mode.
+
+    Computed in `precision`, as a training step is; what bf16 gives is handed out in float32.
+    """
     import torch
 
     from training.losses_torch import forward
-    from training.step_torch import tensor
+    from training.step_torch import cast, tensor
 
     model.eval()
+    forward = cast(precision, forward, plan.device)
     parts = []
     with torch.inference_mode():
         for rows in plans.chunks(inputs):
             found = forward(model, [tensor(rows[spec.name]).to(plan.device) for spec in plan.signature.inputs])
             found = found if isinstance(found, tuple) else (found,)
-            parts.append([output.cpu().numpy() for output in found])
+            parts.append([output.to(torch.get_default_dtype()).cpu().numpy() for output in found])
     names = [spec.name for spec in plan.signature.outputs]
     return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts, strict=True), strict=True)}
 

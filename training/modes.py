@@ -27,7 +27,6 @@ import numpy as np
 
 from faceoff import environment, processes, progress, stats
 from faceoff.errors import UsageError, unknown
-from faceoff.store import replacing_directory
 from training import loop, outcome
 from training.job import Job
 
@@ -89,7 +88,7 @@ def run(job: Job, modes: Sequence[str], directory: Path) -> dict[str, Any]:
     check(job)
     repeats, about = REPEATS.get(job.profile, 2), job.preset.training
     order = schedule(modes, repeats)
-    with replacing_directory(directory) as kept:
+    with outcome.replacing_record(directory) as kept:
         records = _run_all(job, order, kept)
         record = {
             **job.describe(),
@@ -117,7 +116,7 @@ def summarize(
     *,
     batch_size: int,
     target: float | None,
-    bounds: dict[str, float],
+    bounds: dict[str, Any],
 ) -> dict[str, Any]:
     """Every mode's distributions over its repeats, the cost of logging, and how far the losses of the modes are apart.
 
@@ -134,7 +133,7 @@ def summarize(
     }
 
 
-def _reasons(name: str, records: dict[str, dict[str, Any]], first: str, bounds: dict[str, float]) -> list[str]:
+def _reasons(name: str, records: dict[str, dict[str, Any]], first: str, bounds: dict[str, Any]) -> list[str]:
     """Why one run is not to be believed: a busy machine, or losses that are not those of the run called `first`."""
     apart = outcome.compare_losses(records[first]["losses"], records[name]["losses"], **bounds)
     step = apart["first_step_beyond_bound"]

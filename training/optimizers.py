@@ -13,6 +13,7 @@ everything that the recipe does not say (native):
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -52,10 +53,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
             raise unknown("optimizer", self.name, list(OPTIMIZERS), "OPTIMIZER")
-        if self.learning_rate <= 0 or not 0 <= self.momentum < 1:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.momentum < 1:
             raise UsageError(
                 f"optimizer {self.name}: found learning rate {self.learning_rate:g} and momentum {self.momentum:g}; "
-                "expected a rate above 0 and a momentum of at least 0 and below 1"
+                "expected a finite rate above 0 and a momentum of at least 0 and below 1"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from faceoff.store import replacing_directory
 APART = 1e-4  # losses further apart than this have parted
 # The first steps are held to APART in every model: rounding has had no time to grow, so more is a difference of method.
 EARLY_STEPS = 3
-BOUND_STEPS = 200  # the steps that a model's loss bound is stated for; later ones are only reported
+BOUND_STEPS = 200  # the steps that a model's float32 bound is stated for; later ones are only reported
 MAX_OTHERS_PERCENT = 5.0  # of the cores' time; a machine that is busy with something else measures that
 
 
@@ -36,6 +36,15 @@ def keep(source: Path, target: Path) -> None:
     shutil.copyfile(source / "record.json", target / "record.json")
     if (source / "tensorboard").is_dir():
         shutil.copytree(source / "tensorboard", target / "tensorboard")
+
+
+@contextmanager
+def replacing_record(final: Path) -> Iterator[Path]:
+    """store.replacing_directory for what a comparison found; says so before it begins where an earlier one will be lost."""
+    if final.exists():
+        progress.say(f"train: {final} holds an earlier record; it will be replaced when this one succeeds (RUN= keeps both)")
+    with replacing_directory(final) as directory:
+        yield directory
 
 
 @contextmanager
@@ -63,19 +72,24 @@ def busy(name: str, record: dict[str, Any]) -> list[str]:
     return [f"{name}: others used {others:.0f}% of the cores' time, limit {limit:g}%"] if others > limit else []
 
 
-def compare_losses(torch: list[float], tf: list[float], *, bound: float, early_bound: float = APART) -> dict[str, Any]:
-    """How far two lock-step trainings are apart; steps count from 0 here, from 1 in sentences."""
+def compare_losses(
+    torch: list[float], tf: list[float], *, bound: float, early_bound: float = APART, steps: int | None = BOUND_STEPS
+) -> dict[str, Any]:
+    """How far two lock-step trainings are apart; steps count from 0 here, from 1 in sentences.
+
+    Judged over the first `steps`, or over all of them (None).
+    """
     apart = np.abs(np.subtract(torch, tf, dtype=np.float64))
     apart = np.where(np.isnan(apart), np.inf, apart)  # a loss that is no number agrees with nothing
     limits = np.where(np.arange(len(apart)) < EARLY_STEPS, min(early_bound, bound), bound)
     return {
         "bound": bound,
         "early_bound": min(early_bound, bound),
-        "bound_steps": min(len(apart), BOUND_STEPS),
+        "bound_steps": len(apart[:steps]),
         "max_abs_loss_difference": float(apart.max(initial=0.0)),
-        "max_abs_loss_difference_in_bound_steps": float(apart[:BOUND_STEPS].max(initial=0.0)),
+        "max_abs_loss_difference_in_bound_steps": float(apart[:steps].max(initial=0.0)),
         "first_step_apart": _first(apart > APART),
-        "first_step_beyond_bound": _first((apart > limits)[:BOUND_STEPS]),
+        "first_step_beyond_bound": _first((apart > limits)[:steps]),
     }
 
 

@@ -21,23 +21,22 @@ import numpy as np
 from faceoff import environment, processes, progress
 from faceoff.errors import UsageError
 from faceoff.presets import ModelPreset
-from faceoff.store import replacing_directory
 from training import equivalence, outcome
+from training.datasets import Rows
 from training.job import FRAMEWORKS, Job
 
 MIN_STEPS = 20  # fewer are chance, and equal chances are no equal accuracy
 
 
 def run(job: Job, *, num_seeds: int, directory: Path) -> dict[str, Any]:
-    """Train every seed in both frameworks and write study.json; returns what goes on the JSON line."""
-    if num_seeds < 2:
-        raise UsageError(f"--seeds {num_seeds}: expected at least 2, an equivalence test needs a spread (set SEEDS=...)")
-    if reason := why_not(job.preset, job.profile):
+    """Train every seed (at least 2) in both frameworks and write study.json; returns what goes on the JSON line."""
+    if reason := why_not(job.preset, job.profile, num_answers(job.preset, job.dataset.test)):
         raise UsageError(f"model {job.preset.name!r} {reason}: TRAIN=native compares accuracies, use TRAIN=lockstep")
     seeds = [job.preset.training.seed + index for index in range(num_seeds)]
-    with replacing_directory(directory) as kept:
+    with outcome.replacing_record(directory) as kept:
         records = _train(job, seeds, kept)
-        study = {**job.describe(), **judge(records, seeds, margin=job.preset.training.accuracy_margin)}
+        step = 1 / num_answers(job.preset, job.dataset.test)
+        study = {**job.describe(), **judge(records, seeds, margin=job.preset.training.accuracy_margin, step=step)}
         study["environment"] = environment.record()
         (kept / "study.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
     _show(study)
@@ -51,20 +50,33 @@ def run(job: Job, *, num_seeds: int, directory: Path) -> dict[str, Any]:
     }
 
 
-def why_not(preset: ModelPreset, profile: str) -> str:
-    """Why the accuracies of two native trainings of a model say nothing, as the rest of a sentence; empty when they do."""
-    steps = preset.training.steps[profile]
+def num_answers(preset: ModelPreset, test: Rows) -> int:
+    """How many answers of the test set are right or wrong: its rows, or its tokens that count (faceoff.evaluation)."""
+    return int((test.targets != 0).sum()) if preset.loss == "token_cross_entropy" else len(test.targets)
+
+
+def why_not(preset: ModelPreset, profile: str, num_test: int | None = None) -> str:
+    """Why the accuracies of two native trainings of a model say nothing, as the rest of a sentence; empty when they do.
+
+    `num_test` is `num_answers`, where the data set is known.
+    """
+    steps, margin = preset.training.steps[profile], preset.training.accuracy_margin
     if preset.loss in {"none", "adversarial"}:
         return "has no right answers, so no accuracy"
     if steps < MIN_STEPS:
         return f"takes {steps} training steps in profile {profile}, which teach it nothing"
+    if num_test is not None and num_test * margin < 1:
+        return f"is tested on {num_test} answers, of which one is more than the margin of {margin:g}"
     return ""
 
 
-def judge(records: dict[str, list[dict[str, Any]]], seeds: list[int], *, margin: float) -> dict[str, Any]:
-    """The part of study.json that follows from the records, one list a framework in the order of `seeds`."""
+def judge(records: dict[str, list[dict[str, Any]]], seeds: list[int], *, margin: float, step: float = 0.0) -> dict[str, Any]:
+    """The part of study.json that follows from the records, one list a framework in the order of `seeds`.
+
+    Accuracies are multiples of `step` (0: any).
+    """
     accuracy = {framework: [float(record["test_accuracy"]) for record in records[framework]] for framework in FRAMEWORKS}
-    result = equivalence.tost(accuracy["torch"], accuracy["tf"], margin=margin)
+    result = equivalence.tost(accuracy["torch"], accuracy["tf"], margin=margin, step=step)
     return {
         "seeds": seeds,
         "accuracy": accuracy,

@@ -27,12 +27,11 @@ from typing import Any
 from faceoff import cli, evaluation, golden, manifest, presets, processes, progress
 from faceoff.errors import FaceoffError, InvalidError, UsageError, unknown
 from faceoff.store import Store, replacing_directory, write_atomic
-from training import distributed, modes, outcome, rounding, study, weights
+from training import distributed, ends, modes, outcome, rounding, study, weights
 from training import job as jobs
 from training import plan as plans
 from training.job import FRAMEWORKS, Job
 
-KINDS = ("lockstep", "native")
 NUM_SEEDS = 5
 KEPT = ("version", "mode", "import_s", "first_step_ms", "step_ms", "peak_rss_bytes", "others_percent", "test_accuracy")
 
@@ -42,8 +41,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises InvalidError, when all is written, for times that were compared and are not to be believed.
     """
-    if args.train not in KINDS:
-        raise unknown("way to train", args.train, list(KINDS), "TRAIN")
+    jobs.check_kind(args.train, args.seeds)
     if args.weights and args.weights not in FRAMEWORKS:
         raise unknown("weights", args.weights, list(FRAMEWORKS), "WEIGHTS")
     chosen = modes.parse(args.modes)
@@ -52,8 +50,6 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("TRAIN=native: expected no MODES or WORKERS, which compare equal trainings; use TRAIN=lockstep")
     if args.train == "native" and args.weights:
         raise UsageError(f"--weights {args.weights}: TRAIN=native serves no weights, expected none; use TRAIN=lockstep")
-    if args.train != "native" and args.seeds:
-        raise UsageError(f"--seeds {args.seeds}: TRAIN={args.train} trains once, expected none; use TRAIN=native for more")
     job = jobs.from_args(args)
     if args.train == "native":
         return study.run(job, num_seeds=args.seeds or NUM_SEEDS, directory=results / "study")
@@ -117,17 +113,23 @@ def lockstep(job: Job, store: Store, *, served: str, evidence: Path) -> dict[str
 
 
 def judge(job: Job, directory: Path) -> dict[str, Any]:
-    """Hold the losses of both sides against each other, in float64 too where they part; returns outcome.compare_losses.
+    """Hold the losses and the trained weights of both sides against each other, in float64 too where that proves more.
 
-    Raises FaceoffError, which names the step, when they leave the stated bound.
+    Returns outcome.compare_losses with `ends` (training.ends) and, where it was trained, `float64` (training.rounding). Raises
+    FaceoffError, which names the step or the variable, when they leave the stated bound.
     """
     losses = {framework: outcome.read_record(directory, framework)["losses"] for framework in FRAMEWORKS}
     apart = outcome.compare_losses(losses["torch"], losses["tf"], **job.loss_bounds)
+    exact = job.precision == "float64"
+    apart["ends"] = ends.compare(directory, bound=ends.FLOAT64_BOUND if exact else ends.FLOAT32_BOUND)
     what = f"{job.preset.name}, {job.recipe.describe()}, torch against tf"
-    if apart["first_step_apart"] is not None and job.precision == "float32":
-        apart["float64"] = rounding.in_float64(job, directory)
+    if num_steps := rounding.steps_to_repeat(job, directory, apart):
+        apart["float64"] = rounding.in_float64(job, directory, num_steps)
         outcome.require_lockstep(apart["float64"], model=job.preset.name, what=f"{what} in float64")
+        ends.require_equal(apart["float64"]["ends"], what=f"{what} in float64")
     outcome.require_lockstep(apart, model=job.preset.name, what=what)
+    if exact:
+        ends.require_equal(apart["ends"], what=what)
     return apart
 
 
@@ -211,16 +213,11 @@ def _show(records: dict[str, dict[str, Any]], metrics: dict[str, Any]) -> None:
     loss = metrics["max_abs_loss_difference"]
     progress.say(
         f"train: same weights, logits agree within {largest:.2g}; losses differ by at most {loss:.2g}"
-        + f" over {metrics['num_steps']} steps, stated bound {bound:g}"
+        + f" over {metrics['num_steps']} steps, stated bound {bound:g} over the first {metrics['lockstep']['bound_steps']}"
         + ("" if apart is None else f"; more than {outcome.APART:g} from step {apart + 1}")
     )
-    if "float64" in metrics["lockstep"]:
-        exact = metrics["lockstep"]["float64"]
-        noise = ", ".join(f"{framework} {value:.2g}" for framework, value in exact["float32_noise"].items())
-        progress.say(
-            f"train: it is rounding: in float64 they differ by at most {exact['max_abs_loss_difference']:.2g}, stated bound "
-            f"{exact['bound']:g}; each framework's float32 differs from its own float64 by up to {noise}"
-        )
+    for sentence in rounding.story(metrics["lockstep"]):
+        progress.say(f"train: {sentence}")
 
 
 def parser() -> cli.Parser:

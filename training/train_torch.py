@@ -54,7 +54,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     )
 
     def evaluate() -> float | None:
-        outputs = evaluate_torch.outputs(model, plan, plan.test_inputs)
+        outputs = evaluate_torch.outputs(model, plan, plan.test_inputs, precision=plan.precision)
         model.train()
         return evaluation.accuracy(plan.loss, next(iter(outputs.values())), plan.test_targets)
 

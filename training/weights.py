@@ -132,9 +132,14 @@ def load(path: Path) -> Arrays:
         raise CorruptError(f"cannot read weights from {path}: {error}; run again: make train") from error
 
 
+def is_statistic(name: str) -> bool:
+    """Whether a variable is one of batch normalization's running statistics, which no gradient trains."""
+    return name.rsplit("/", 1)[-1].startswith("moving_")
+
+
 def num_parameters(weights: Arrays) -> int:
-    """Trainable values: everything but batch-norm's running statistics, counted alike on both sides."""
-    return sum(array.size for name, array in weights.items() if not name.rsplit("/", 1)[-1].startswith("moving_"))
+    """Trainable values: everything but running statistics, counted alike on both sides."""
+    return sum(array.size for name, array in weights.items() if not is_statistic(name))
 
 
 def digest(weights: Arrays) -> str:

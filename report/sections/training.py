@@ -55,9 +55,10 @@ def _story(training: dict[str, Any]) -> str:
         f"{formats.small(lockstep['bound'])}."
     )
     largest = formats.small(metrics["max_abs_loss_difference"])
-    if apart is None:
-        return f"{recipe} The losses never part by more than {formats.small(APART)}; at most they are {largest} apart."
     exact = lockstep.get("float64")
+    if apart is None:
+        never = f"The losses never part by more than {formats.small(APART)}; at most they are {largest} apart."
+        return f"{recipe} {never} {_ends(lockstep)}".rstrip()
     proof = (
         f"That it is rounding, the same training in float64 shows: there they differ by at most "
         f"{formats.small(exact['max_abs_loss_difference'])}. "
@@ -66,8 +67,21 @@ def _story(training: dict[str, Any]) -> str:
     )
     return (
         f"{recipe} The losses stay within {formats.small(APART)} of each other until step {int(apart) + 1}, where rounding "
-        f"differences have grown past it; at most they are {largest} apart. {proof}Whether both arrive at an equally good model, "
-        f"the accuracy below says."
+        f"differences have grown past it; at most they are {largest} apart. {proof}{_ends(lockstep)} Whether both arrive at an "
+        f"equally good model, the accuracy below says."
+    )
+
+
+def _ends(lockstep: dict[str, Any]) -> str:
+    """How far the trained weights are apart, in float64 where that was trained; "" where a record does not say."""
+    exact = lockstep.get("float64") or lockstep
+    found = (exact.get("ends") or {}).get("weights")
+    if not found:
+        return ""
+    where = f"in float64, over {formats.plural(exact['bound_steps'], 'step')}," if exact is not lockstep else "after training"
+    return (
+        f"Weights {where} differ by at most {formats.small(found['max_difference'])} ({found['name']}), running statistics "
+        f"included; the stated bound is {formats.small(found['bound'])}."
     )
 
 

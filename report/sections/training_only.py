@@ -51,7 +51,7 @@ def _cards(found: dict[str, list[Study]]) -> list[Card]:
     if found["lockstep"]:
         apart = [_read(r, lambda r: r.data["metrics"]["lockstep"]) for r in found["lockstep"]]
         equal = sum(one["first_step_beyond_bound"] is None for one in apart)
-        proven = sum("float64" in one for one in apart)
+        proven = sum("float64" in one and one["first_step_apart"] is not None for one in apart)
         cards.append(
             Card(
                 label="Trained equally",

@@ -1,6 +1,7 @@
 """Pairs that a careless hand could have written: one side of a model with one detail left as the framework has it.
 
-`python -m tests.fakes.broken_pairs <mistake> --plan DIR` dumps the layers of the broken side, as compare_layers_* does.
+`python -m tests.fakes.broken_pairs <mistake> --plan DIR` dumps the layers of the broken side, as compare_layers_* does; with a
+mistake that only training shows, it trains it, as train_* does.
 """
 
 import sys
@@ -57,6 +58,29 @@ def padding():
     return compare_layers_tf.main
 
 
+def bn_momentum():
+    """Torch with Keras' momentum, which counts the other part. No loss in training mode reads what becomes of it."""
+    from training import layers_torch, train_torch
+
+    right = layers_torch.BatchNorm.__init__
+    layers_torch.BatchNorm.__init__ = lambda self, channels, *, eps, momentum: right(
+        self, channels, eps=eps, momentum=1 - momentum
+    )
+    return train_torch.main
+
+
+def bn_variance():
+    """Torch with its own running variance, the unbiased one."""
+    from torch import nn
+
+    from training import layers_torch, train_torch
+
+    layers_torch.BatchNorm.forward = nn.BatchNorm2d.forward
+    return train_torch.main
+
+
+MISTAKES = {function.__name__: function for function in (bn_eps, lstm_bias, gelu_variant, padding, bn_momentum, bn_variance)}
+
+
 if __name__ == "__main__":
-    which = {"bn_eps": bn_eps, "lstm_bias": lstm_bias, "gelu_variant": gelu_variant, "padding": padding}[sys.argv[1]]
-    raise SystemExit(which()(sys.argv[2:]))
+    raise SystemExit(MISTAKES[sys.argv[1]]()(sys.argv[2:]))

@@ -300,8 +300,9 @@ def test_float64_tells_rounding_from_a_difference_of_method(exported, tmp_path):
     directory = tmp_path / "cnn"
     shutil.copytree(exported.model_dir("cnn"), directory, ignore=shutil.ignore_patterns("export"))
     job = jobs.from_args(train.parser().parse_args(["--model", "cnn"]))
-    found = rounding.in_float64(job, directory)
+    found = rounding.in_float64(job, directory, job.num_steps)
     assert found["max_abs_loss_difference"] <= found["bound"] == FLOAT64_BOUND
+    assert found["bound_steps"] == job.num_steps
     assert all(FLOAT64_BOUND < noise < 0.1 for noise in found["float32_noise"].values())
     assert [path for path in directory.iterdir() if path.name.startswith(".")] == []
 

@@ -20,6 +20,7 @@ def store(tmp_path):
     store = Store(artifacts=tmp_path / "artifacts", results=tmp_path / "results")
     folders = {"train": store.model_dir("cnn"), "export": store.export_dir("cnn", 1), "verify": store.verify_dir("cnn", 1)}
     (folders["train"] / "golden").mkdir(parents=True)
+    (folders["train"] / "golden" / "inputs.npz").write_text("g")
     (folders["train"] / "weights.npz").write_text("w")
     manifest.write(folders["train"], stage="train", model="cnn", config={"profile": "quick"})
     for name, before in (("export", "train"), ("verify", "export")):

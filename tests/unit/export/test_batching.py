@@ -15,6 +15,8 @@ SIGNATURE = {
     "outputs": [{"name": "sum", "dtype": "float32", "shape": []}, {"name": "count", "dtype": "int32", "shape": []}],
 }
 
+REFUSED = 1_000_000  # an id that the model has no row for
+
 
 class Context:
     """What the handler asks of TorchServe's context."""
@@ -39,12 +41,16 @@ def served(tmp_path, monkeypatch):
     calls = []
 
     class SumHandler(batching.BatchingHandler):
+        broken = False
+
         def load(self, folder, servable, gpu):
             self.loaded = (folder, servable["file"], gpu)
 
             def model(arrays):
                 ids, mask = arrays
                 calls.append(ids.shape)
+                if self.broken or (ids == REFUSED).any():
+                    raise IndexError("the trace\nindex out of range")
                 return [(ids * mask).sum(1).astype(np.float32), mask.sum(1, dtype=np.int32)]
 
             return model
@@ -98,3 +104,30 @@ def test_a_batch_of_bad_requests_does_not_call_the_model(served):
     answers = served.handler.handle([{"body": b"x"}, {}], served.context)
     assert served.calls == []
     assert all("error" in json.loads(answer) for answer in answers)
+
+
+def test_values_that_the_model_refuses_get_their_400_and_the_neighbours_their_answers(served):
+    served.calls.clear()
+    raw = np.array([[1, 1, 1]], np.int32).tobytes() * 2
+    data = [{"body": rows([1, 2, 3])}, {"body": rows([4, REFUSED, 6])}, {"body": rows([7, 8])}, {"data": raw}]
+    answers = served.handler.handle(data, served.context)
+    zeros = (1, 3)
+    assert served.calls == [(3, 3), (1, 3), (1, 3), zeros, (1, 3), (1, 2)]
+    assert served.context.statuses == {1: 400}
+    assert json.loads(answers[1]) == {"error": "the model refuses these values (IndexError: index out of range)"}
+    assert [json.loads(answers[i])["predictions"][0]["sum"] for i in (0, 2)] == [6.0, 15.0]
+    assert answers[3] == np.float32(3).tobytes() + np.int32(3).tobytes()
+
+
+def test_a_lone_request_that_the_model_refuses_gets_its_400(served):
+    [answer] = served.handler.handle([{"body": rows([REFUSED, 1, 1])}], served.context)
+    assert served.context.statuses == {0: 400}
+    assert "index out of range" in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_model_that_answers_nothing_any_more_is_torchserves_to_tell(served, number):
+    served.handler.broken = True
+    with pytest.raises(IndexError):
+        served.handler.handle([{"body": rows([1, 2, 3])}] * number, served.context)
+    assert served.context.statuses == {}

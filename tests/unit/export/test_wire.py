@@ -75,11 +75,31 @@ def test_every_form_of_the_same_rows_is_read_alike(row, kind):
         ({"body": {"instances": [{"pictures": ROWS[0].tolist()}]}}, "an object of"),
         ({"body": {"instances": [1.0, 2.0]}}, "expected"),
         ({"body": [1, 2]}, "instances"),
+        # What TorchServe has read of a JSON body that is no object; 16 bytes are a row.
+        ({"body": 1.5}, "instances"),
+        ({"body": -1}, "instances"),
+        ({"body": 16}, "instances"),
+        ({"body": 10**15}, "instances"),
+        ({"body": True}, "instances"),
+        ({"body": None}, "no body"),
+        ({"body": "\ud800"}, "not whole rows"),
+        ({"body": b"[" * 99_999}, "not whole rows of 16 bytes"),
+        ({"body": {"instances": [[[[None], [1]], [[2], [3]]]]}}, "are not float32"),
+        ({"body": {"instances": [[[["1"], ["1"]], [["2"], ["3"]]]]}}, "are not float32"),
+        ({"body": {"instances": [[[[True], [True]], [[True], [True]]]]}}, "are not float32"),
+        ({"body": {"instances": [[[[2**70], ["1"]], [[2], [3]]]]}}, "are not float32"),
+        ({"body": npy(ROWS).replace(b"(3, 2, 2, 1), }", b"(3000000000000,)")}, "cannot be read"),
     ],
 )
 def test_a_bad_request_is_named(row, words):
     with pytest.raises(wire.BadRequestError, match=words):
         wire.parse(row, INPUTS, OUTPUTS)
+
+
+def test_a_number_of_any_size_is_a_float():
+    _, found = wire.parse({"body": {"instances": [[[[1], [0.5]], [[2**70], [float("nan")]]]]}}, INPUTS, OUTPUTS)
+    assert found["images"].dtype == np.float32
+    assert np.array_equal(found["images"].ravel(), np.float32([1, 0.5, 2**70, np.nan]), equal_nan=True)
 
 
 def test_raw_floats_that_begin_like_json_are_raw():
@@ -185,6 +205,7 @@ def test_encoded_images_are_rows_in_their_order(row, kind, values):
         ({"body": {"signature_name": "serving_image", "instances": [[1.0]]}}, "rows of images are"),
         ({"image_0": b"PNG1", "image_2": b"PNG2"}, "expected image_0 to image_1"),
         ({"image_0": b"GIF"}, "row 0: not an image"),
+        ({"image_0": 1.5}, "row 0: expected the bytes"),
     ],
 )
 def test_a_bad_image_is_named(row, words):

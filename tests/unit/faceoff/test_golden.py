@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from faceoff import golden
-from faceoff.errors import CorruptError
+from faceoff.errors import CorruptError, FaceoffError
 from faceoff.golden import Golden, compare
 from faceoff.signature import image_classifier
 
@@ -29,6 +29,27 @@ def test_equal_within_the_tolerance():
 )
 def test_what_differs_is_named(found, words):
     assert words in compare(found, EXPECTED, 0.5).problem
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("found", [EXPECTED["logits"], np.full((2, 10), 1e30, np.float32)])
+def test_what_is_expected_must_be_a_number_or_any_answer_would_be_right(value, found):
+    expected = {"logits": EXPECTED["logits"].copy()}
+    expected["logits"][1, 3] = value
+    difference = compare({"logits": found}, expected, 0.5)
+    assert difference.problem == "what is expected of 'logits' holds NaN or Inf"
+    assert difference.max_abs == float("inf")
+
+
+def test_golden_outputs_that_are_no_numbers_are_neither_written_nor_read(tmp_path):
+    data = Golden(inputs={"images": np.zeros((2, 8, 8, 1), np.float32)}, outputs={"logits": np.full((2, 10), np.nan, np.float32)})
+    with pytest.raises(FaceoffError, match="NaN or Inf"):
+        golden.write(tmp_path / "new", data)
+    assert not (tmp_path / "new").exists()
+    golden.write(tmp_path, Golden(inputs=data.inputs, outputs=EXPECTED))
+    np.savez(tmp_path / "outputs.npz", **data.outputs)
+    with pytest.raises(CorruptError, match="'logits' holds NaN or Inf"):
+        golden.read(tmp_path, image_classifier((8, 8, 1), 10))
 
 
 def test_rows_wrap_round():

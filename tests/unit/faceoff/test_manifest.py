@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -40,6 +41,31 @@ def test_a_missing_file_is_found(stage):
     (stage / "other.txt").unlink()
     with pytest.raises(CorruptError, match="no such file"):
         manifest.check_files(stage, record, command="make train")
+
+
+def test_a_missing_folder_is_found(stage):
+    record = manifest.read(stage, stage="train", command="make train")
+    shutil.rmtree(stage / "sub")
+    with pytest.raises(CorruptError, match=r"sub/weights\.bin .*no such file"):
+        manifest.check_files(stage, record, command="make train")
+
+
+@pytest.mark.parametrize("only", [None, ["sub"]])
+def test_an_added_file_is_found_where_files_are_looked_for(stage, only):
+    record = manifest.read(stage, stage="train", command="make train")
+    (stage / "verify").mkdir()
+    (stage / "verify" / "manifest.json").write_text("{}")  # a later stage's
+    manifest.check_files(stage, record, command="make train", only=only)
+    (stage / "sub" / "more.bin").write_bytes(b"x")
+    with pytest.raises(CorruptError, match=r"more\.bin .*expected no such file; run again: make train"):
+        manifest.check_files(stage, record, command="make train", only=only)
+    manifest.check_files(stage, record, command="make train", only=["other.txt"])
+
+
+def test_a_name_that_the_manifest_has_nothing_of_is_no_check(stage):
+    record = manifest.read(stage, stage="train", command="make train")
+    with pytest.raises(CorruptError, match=r"su is nothing that train wrote"):
+        manifest.check_files(stage, record, command="make train", only=["sub", "su"])
 
 
 def test_no_manifest_names_the_command(tmp_path):

@@ -231,6 +231,15 @@ def test_no_records_at_all_is_still_a_report(run, capsys):
     assert visible(texts(run)[0]).count("is not in this run") >= 6
 
 
+def test_the_trained_weights_are_told_with_the_losses(run, capsys):
+    assert make(run, capsys)[0] == 0
+    text = visible(texts(run)[0])
+    assert (
+        "Weights in float64, over 300 steps, differ by at most" in text
+        and "(norm/moving_mean), running statistics included" in text
+    )
+
+
 def test_a_model_that_takes_no_training_step_has_a_report(run, capsys):
     def untrained(record):
         record.update(losses=[], step_ms=[], first_step_ms=None, training_s=0, test_accuracy=None, num_parameters=0)

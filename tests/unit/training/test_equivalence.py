@@ -1,5 +1,6 @@
 """The equivalence test against experiments whose truth is known."""
 
+import functools
 import math
 
 import numpy as np
@@ -29,6 +30,31 @@ def rates(difference: float, spreads: tuple[float, float], num: int, *, paired: 
 @pytest.mark.parametrize(("spreads", "num"), [((0.002, 0.002), 5), ((0.001, 0.004), 5), ((0.006, 0.006), 10), ((0.02, 0.02), 5)])
 def test_a_difference_as_large_as_the_margin_is_called_equivalent_at_most_alpha_often(difference, spreads, num):
     assert rates(difference, spreads, num)["equivalent"] <= ALPHA + CHANCE
+
+
+@pytest.mark.parametrize("num_rows", [128, 360, 1000])
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_so_is_it_where_accuracies_are_counts_of_a_small_test_set(num_rows, num):
+    """The hardest counts: each is one of two neighbours, so that few seeds often show no spread at all."""
+    shown = functools.cache(lambda a, b: tost(a, b, margin=MARGIN, step=1 / num_rows).verdict)
+    rng = np.random.default_rng(num_rows + num)
+    for mean in (0.0, 0.35, 0.7):
+        counts = [neighbours(rng, 100 + mean + rows, num) / num_rows for rows in (0, MARGIN * num_rows)]
+        verdicts = [shown(tuple(a), tuple(b)) for a, b in zip(*counts, strict=True)]
+        assert verdicts.count("equivalent within 0.01") / NUM_EXPERIMENTS <= ALPHA + CHANCE, mean
+
+
+def neighbours(rng: np.random.Generator, mean: float, num: int) -> np.ndarray:
+    """Integers (experiments, num), sorted in each: the one below `mean` or the one above, so often that `mean` is theirs."""
+    below = math.floor(mean)
+    return np.sort(below + (rng.random((NUM_EXPERIMENTS, num)) < mean - below), axis=1)
+
+
+def test_a_step_leaves_a_spread_that_is_larger_as_it_is():
+    spread = np.array([-1, -0.5, 0, 0.5, 1]) * 0.005
+    assert tost(0.95 + spread, 0.95 + spread, margin=MARGIN, step=1e-3) == tost(0.95 + spread, 0.95 + spread, margin=MARGIN)
+    paired = tost(0.95 + spread, 0.95 + spread, margin=MARGIN, step=1e-3, paired=True)
+    assert paired.interval[1] == pytest.approx(stats.t.ppf(1 - ALPHA, 4) * math.sqrt(2 * 1e-6 / 4 / 5))
 
 
 def test_pairs_keep_the_rate_too_and_need_no_more_seeds_than_their_differences_ask():

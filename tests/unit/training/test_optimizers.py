@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -30,8 +32,10 @@ def test_the_presets_optimizer_is_the_default_and_another_brings_its_own_rate():
     ("options", "words"),
     [
         ({"name": "lion", "learning_rate": 0.1}, "unknown optimizer 'lion': expected one of adam, adamw, sgd"),
-        ({"name": "sgd", "learning_rate": 0.0}, "expected a rate above 0"),
-        ({"name": "sgd", "learning_rate": 0.1, "momentum": 1.0}, "expected a rate above 0 and a momentum"),
+        ({"name": "sgd", "learning_rate": 0.0}, "expected a finite rate above 0"),
+        ({"name": "sgd", "learning_rate": math.nan}, "found learning rate nan .* expected a finite rate"),
+        ({"name": "adam", "learning_rate": math.inf}, "found learning rate inf .* expected a finite rate"),
+        ({"name": "sgd", "learning_rate": 0.1, "momentum": 1.0}, "expected a finite rate above 0 and a momentum"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(options, words):

@@ -4,9 +4,10 @@ import math
 import numpy as np
 import pytest
 
+from faceoff import processes
 from faceoff.errors import FaceoffError
+from training import distributed, modes, outcome, study, train, weights
 from training import job as jobs
-from training import outcome, train
 
 
 def curves(num=250):
@@ -51,6 +52,16 @@ def test_what_is_within_a_wide_bound_or_after_its_steps_is_reported_only():
     assert found["max_abs_loss_difference_in_bound_steps"] == pytest.approx(0.01, abs=1e-6)
 
 
+def test_where_nothing_limits_the_steps_all_are_judged():
+    torch, tf = curves()
+    tf[230] += 1e-3
+    bounds = jobs.from_args(train.parser().parse_args(["--model", "mlp", "--precision", "float64"])).loss_bounds
+    found = outcome.compare_losses(torch, tf, **{**bounds, "bound": 1e-4, "early_bound": 1e-4})
+    assert found["bound_steps"] == 250
+    with pytest.raises(FaceoffError, match="at step 231 of 250"):
+        outcome.require_lockstep(found, model="cnn", what="cnn")
+
+
 def test_a_model_that_does_not_train_has_nothing_apart():
     found = outcome.compare_losses([], [], bound=1e-4)
     assert (found["max_abs_loss_difference"], found["bound_steps"]) == (0.0, 0)
@@ -63,15 +74,40 @@ def test_refused_trainings_leave_their_records_until_others_pass(tmp_path):
     losses = dict(zip(("torch", "tf"), curves(), strict=True))
     for name, values in losses.items():
         (trained / name).mkdir(parents=True)
-        (trained / name / "record.json").write_text(json.dumps({"losses": values}))
-    with pytest.raises(FaceoffError, match="at step 1 of 200") as caught, outcome.keeping_evidence(trained, failed):
+        (trained / name / "record.json").write_text(json.dumps({"losses": values, "test_accuracy": 0.5}))
+        weights.save(trained / name / "weights.npz", {"dense/bias": np.zeros(3, np.float32)})
+    with pytest.raises(FaceoffError, match="at step 1 of 250") as caught, outcome.keeping_evidence(trained, failed):
         train.judge(job, trained)
     assert caught.value.details["evidence"] == str(failed)
     assert {name: outcome.read_record(failed, name)["losses"] for name in losses} == losses
-    (trained / "tf" / "record.json").write_text(json.dumps({"losses": losses["torch"]}))
+    (trained / "tf" / "record.json").write_text(json.dumps({"losses": losses["torch"], "test_accuracy": 0.5}))
     with outcome.keeping_evidence(trained, failed):
         train.judge(job, trained)
     assert not failed.exists()
+
+
+COMPARISONS = {
+    "_train": lambda job, directory: study.run(job, num_seeds=2, directory=directory),
+    "_run_all": lambda job, directory: modes.run(job, ["tf-function"], directory),
+    "_measure": lambda job, directory: distributed.run(job, num_workers=2, directory=directory),
+}
+
+
+@pytest.mark.parametrize("first", COMPARISONS)
+def test_a_comparison_says_first_that_it_replaces_an_earlier_record(tmp_path, monkeypatch, capsys, first):
+    def train_something(*args):
+        raise FaceoffError("training began")
+
+    module = {"_train": study, "_run_all": modes, "_measure": distributed}[first]
+    monkeypatch.setattr(module, first, train_something)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 2)
+    job = jobs.from_args(train.parser().parse_args(["--model", "mlp"]))
+    said = f"train: {tmp_path / 'record'} holds an earlier record; it will be replaced when this one succeeds"
+    for there in (False, True):
+        with pytest.raises(FaceoffError, match="training began"):
+            COMPARISONS[first](job, tmp_path / "record")
+        assert (said in capsys.readouterr().err) == there
+        (tmp_path / "record").mkdir(exist_ok=True)
 
 
 def test_what_is_kept_of_a_training_has_no_weights(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from faceoff import processes
 from training import all as every
-from training import board, study, train
+from training import board, compare_layers, study, train
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,32 @@ def test_all_passes_seeds_on_only_when_they_are_given(capsys, tmp_path, monkeypa
     command = list(calls[0])
     assert command[0] == "training.train"
     assert (command[command.index("--seeds") :][:2] if "--seeds" in command else []) == passed
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--models", "cnn,bogus"], "unknown model 'bogus'"),
+        (["--models", "cnn", "--train", "native", "--profile", "bogus"], "unknown profile 'bogus'"),
+        (["--models", "cnn", "--precision", "fp8"], "unknown precision 'fp8'"),
+        (["--models", "cnn", "--precision", "tf32", "--device", "cpu"], "expected an NVIDIA GPU"),
+        (["--models", "cnn", "--device", "tpu"], "unknown device 'tpu'"),
+        (["--models", "cnn", "--seeds", "3"], "--seeds 3: TRAIN=lockstep trains once"),
+        (["--models", "cnn", "--train", "native", "--seeds", "1"], "--seeds 1: expected at least 2"),
+    ],
+)
+def test_all_is_refused_before_its_first_model_is_trained(capsys, tmp_path, options, words):
+    code = every.main([*options, "--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r")])
+    printed = capsys.readouterr()
+    assert (code, len(printed.err.splitlines())) == (2, 1)
+    assert words in json.loads(printed.out)["error"]
+
+
+def test_layers_are_compared_on_a_data_set_of_the_models(capsys):
+    assert compare_layers.main(["--model", "cnn", "--dataset", "mnist1d"]) == 2
+    printed = capsys.readouterr()
+    assert "is not sized for data set 'mnist1d'" in json.loads(printed.out)["error"]
+    assert len(printed.err.splitlines()) == 1
 
 
 def test_a_port_of_tensorboard_is_a_port(capsys):
