@@ -88,10 +88,11 @@ def _lockstep(records: Sequence[Study]) -> list[Block]:
             Column(title="Verdict"),
         ),
         rows=rows,
-        note="In float32 the bound holds over the first 200 steps, and the first 3 are held to 10⁻⁴ in every model. Losses that part "
-        "there are trained once more in float64, whole, where a rounding is 2²⁹ times finer: what parts there too is a difference of "
-        "method and a fault. So are trained weights that are not equal there: batch normalization's running statistics, which no "
-        "loss reads, are compared over some steps of every model that has them. A model without right answers has no accuracy.",
+        note="In float32 the bound holds over the first 200 steps, and the first 3 are held to 10⁻⁴ in every model. Losses that "
+        "part there are trained once more in float64, whole, where a rounding is 2²⁹ times finer: what parts there too is a "
+        "difference of method and a fault. So are trained weights that are not equal there: batch normalization's running "
+        "statistics, which no loss reads, are compared over some steps of every model that has them. A model without right "
+        "answers has no accuracy.",
     )
     return [Heading(text="In lock-step, model by model", id="training-lockstep"), table, *_cost(records), *plots]
 
