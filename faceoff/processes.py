@@ -1,4 +1,4 @@
-"""Child processes: a stage run to its end, a child that dies with us, a tree that is stopped by its pid."""
+"""Processes: a stage run to its end, a child that dies with us, a tree that is stopped by its pid, one that is known again."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 from faceoff.errors import StageError
 
 ROOT = Path(__file__).resolve().parent.parent
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PR_SET_PDEATHSIG = 1
 _TURN_S = 0.1  # that each of several stages is listened to in turn
 
@@ -122,6 +123,20 @@ def last_json(stdout: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return result if isinstance(result, dict) else None
+
+
+def started(pid: int) -> str | None:
+    """When a process was started, as only the kernel says it; with the pid it tells one process from every other (proc(5)).
+
+    In ticks of a boot and the name of that boot: a time of day would move with every step of the clock. None of a process that
+    has ended, a zombie's included.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything; these begin with the third, the state
+    return None if fields[0] in "ZX" else f"{fields[19]} ticks after boot {BOOT_ID.read_text(encoding='ascii').strip()}"
 
 
 def stop_tree(pid: int, *, grace_s: float = 10.0) -> None:

@@ -34,7 +34,7 @@ from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.servables import Trained
 from serving import deploy, running
-from serving.client import Client
+from serving.client import DIRECT, Client
 from serving.codecs import Route
 from serving.lifecycle import Job
 from serving.placement import choose_cores, choose_ports
@@ -126,7 +126,7 @@ async def _measure(subjects: Sequence[Subject], trained: Trained, seconds: float
     """Every shape of every server, one window each in turn; then the medians over `rounds`."""
     import grpc
 
-    options = [("grpc.use_local_subchannel_pool", 1)]
+    options = [("grpc.use_local_subchannel_pool", 1), DIRECT]
     channels = {
         each: [grpc.aio.insecure_channel(each.endpoint.grpc_target, options=options) for _ in range(MAX_CHANNELS)]
         for each in subjects

@@ -7,8 +7,9 @@
     async with AsyncClient(endpoint, signature, protocol="grpc") as client:
         answers = await asyncio.gather(*(client.predict({"images": rows}) for rows in batches))
 
-Every request has a time limit and is sent once: neither we nor the libraries below retry. An error says what the server
-said. `Client` is one connection for one thread; `AsyncClient` has up to `connections` requests on the way.
+Every request has a time limit, from its first byte to the answer's last, and is sent once: neither we nor the libraries below
+retry. An error says what the server said. `Client` is one connection for one thread; `AsyncClient` has up to `connections`
+requests on the way.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from serving.codecs import Codec, DecodeError
 from serving.protocols import codec
 
 TIMEOUT_S = 30.0
+# A channel's option: no proxy, whatever http_proxy says, as urllib3 does over REST. A server is on this machine's loopback.
+DIRECT = ("grpc.enable_http_proxy", 0)
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 _SAID_CHARACTERS = 500
 
@@ -133,10 +136,10 @@ def _decode(endpoint: Endpoint, coder: Codec, body: bytes, num_rows: int, starte
 
 class _Rest:
     def __init__(self, target: str, connections: int = 1) -> None:
-        import urllib3
+        from serving.http_pool import Pool
 
         host, port = target.rsplit(":", 1)
-        self._pool = urllib3.HTTPConnectionPool(host, int(port), maxsize=connections, block=connections > 1, retries=False)
+        self._pool = Pool(host, int(port), maxsize=connections, block=connections > 1, retries=False)
 
     def send(self, coder: Codec, body: bytes, timeout_s: float) -> bytes:
         """POST. Raises RequestError."""
@@ -144,6 +147,7 @@ class _Rest:
 
         route = coder.route
         headers = {"Content-Type": route.content_type}
+        deadline = time.monotonic() + timeout_s
         try:
             # Without `redirect` a 3xx is an answer like any other: we never send the body to another place.
             response = self._pool.urlopen(
@@ -152,7 +156,7 @@ class _Rest:
         except urllib3.exceptions.HTTPError as error:
             # urllib3 counts a refused connection among the timeouts, which it is not.
             refused = isinstance(error, urllib3.exceptions.NewConnectionError)
-            late = isinstance(error, urllib3.exceptions.TimeoutError) and not refused
+            late = not refused and (isinstance(error, urllib3.exceptions.TimeoutError) or time.monotonic() > deadline)
             why = f" within {timeout_s:g} s" if late else f": {error}"
             raise RequestError(f"no answer from http://{route.target}{route.path}{why}") from error
         if response.status != 200:
@@ -220,7 +224,7 @@ class _AsyncGrpc:
 def _grpc_options() -> list[tuple[str, int]]:
     # gRPC sends a request again that no server has seen; enable_retries=0 is for what it would do beyond that.
     sizes = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)]
-    return [*sizes, ("grpc.enable_retries", 0)]
+    return [*sizes, ("grpc.enable_retries", 0), DIRECT]
 
 
 def _grpc_said(coder: Codec, error: Any) -> str:

@@ -1,6 +1,7 @@
 """The codecs: rows to request bytes and answer bytes to rows. serving/protocols.py says which server takes which.
 
-Decoding is strict: what is not the signature's outputs raises DecodeError. No transport here; bytes in, bytes out.
+Decoding is strict: what is not the signature's outputs raises DecodeError. No transport here; bytes in, bytes out. JSON answers
+are read by serving/predictions.py.
 """
 
 from __future__ import annotations
@@ -15,11 +16,24 @@ from typing import Any
 import numpy as np
 
 from faceoff.errors import UsageError
-from faceoff.signature import Arrays, Signature, TensorSpec
+from faceoff.signature import Arrays, Signature
+from serving import predictions
+from serving.predictions import DecodeError, check_shape
 
-
-class DecodeError(ValueError):
-    """An answer that is not what the signature promises."""
+__all__ = [
+    "Base64Rest",
+    "Codec",
+    "DecodeError",
+    "ImageRest",
+    "JsonRest",
+    "NpyRest",
+    "RawRest",
+    "Route",
+    "TfServingGrpc",
+    "TfServingTypedGrpc",
+    "TorchServeGrpc",
+    "TorchServeImageGrpc",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,11 @@ class Codec(ABC):
     model: str
     version: int
 
+    @classmethod
+    def says(cls, signature: Signature) -> bool:
+        """Whether all of such a model's inputs and outputs can be said this way."""
+        return True
+
     @abstractmethod
     def encode(self, inputs: Arrays) -> bytes:
         """One request for a batch of rows: an HTTP body or a serialized message."""
@@ -55,7 +74,7 @@ class Codec(ABC):
 
     def _output(self, array: np.ndarray, num_rows: int) -> Arrays:
         spec = self.signature.outputs[0]
-        _check_shape(spec, array.shape, num_rows)
+        check_shape(spec, array.shape, num_rows)
         return {spec.name: array}
 
 
@@ -76,25 +95,16 @@ class JsonRest(Codec):
 
     def decode(self, body: bytes, num_rows: int) -> Arrays:
         """Several outputs come as one object a row, a single one as the bare value."""
-        import orjson
-
-        try:
-            predictions = orjson.loads(body)["predictions"]
-            if len(self.signature.outputs) == 1:
-                spec = self.signature.outputs[0]
-                return self._output(np.asarray(predictions, dtype=spec.dtype), num_rows)
-            return {
-                spec.name: np.asarray([row[spec.name] for row in predictions], dtype=spec.dtype)
-                for spec in self.signature.outputs
-            }
-        except DecodeError:
-            raise
-        except (ValueError, KeyError, TypeError) as error:
-            raise DecodeError(f"not a predictions document ({type(error).__name__}: {error})") from error
+        return predictions.decode(body, self.signature.outputs, num_rows)
 
 
 class Base64Rest(JsonRest):
     """JSON whose rows are `{"b64": ...}`, the little-endian bytes of the one input (our TorchServe handler)."""
+
+    @classmethod
+    def says(cls, signature: Signature) -> bool:
+        """One input."""
+        return len(signature.inputs) == 1
 
     def encode(self, inputs: Arrays) -> bytes:
         """Standard base64 with padding."""
@@ -148,6 +158,11 @@ class RawRest(Codec):
 class NpyRest(Codec):
     """A .npy file each way (TorchServe)."""
 
+    @classmethod
+    def says(cls, signature: Signature) -> bool:
+        """One input and one output: a .npy holds one array."""
+        return len(signature.inputs) == len(signature.outputs) == 1
+
     def encode(self, inputs: Arrays) -> bytes:
         """NumPy format 1.0."""
         buffer = io.BytesIO()
@@ -189,12 +204,10 @@ class TorchServeGrpc(RawRest):
             prediction = inference_pb2().PredictionResponse.FromString(body).prediction
         except ProtobufError as error:
             raise DecodeError(f"not a PredictionResponse: {error}") from error
-        try:
-            return super().decode(prediction, num_rows)
-        except DecodeError as error:
-            if prediction.startswith(b'{"error": '):  # TorchServe's gRPC has no status for one request of a batch
-                raise DecodeError(f"a refusal: {prediction.decode(errors='replace')}") from error
-            raise
+        # TorchServe's gRPC has no status for one request of a batch. Asked first: a refusal may be as long as an answer.
+        if prediction.startswith(b'{"error": '):
+            raise DecodeError(f"a refusal: {prediction.decode(errors='replace')}")
+        return super().decode(prediction, num_rows)
 
 
 class TorchServeImageGrpc(TorchServeGrpc):
@@ -245,7 +258,7 @@ class TfServingGrpc(Codec):
             if tensor.dtype != tfs.types_pb2.DataType.Value(_TF_DTYPES[spec.dtype]):
                 raise DecodeError(f"{spec.name!r} has TensorFlow dtype {tensor.dtype}, expected {_TF_DTYPES[spec.dtype]}")
             shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-            _check_shape(spec, shape, num_rows)
+            check_shape(spec, shape, num_rows)
             try:
                 if tensor.tensor_content:
                     array = np.frombuffer(tensor.tensor_content, dtype=spec.wire_dtype)
@@ -255,13 +268,6 @@ class TfServingGrpc(Codec):
             except ValueError as error:
                 raise DecodeError(f"{spec.name!r} does not hold {shape} values: {error}") from error
         return outputs
-
-
-def _check_shape(spec: TensorSpec, shape: tuple[int, ...], num_rows: int) -> None:
-    """Raise DecodeError unless `shape` is that of `num_rows` rows of the tensor."""
-    expected = (num_rows, *spec.dynamic_shape)
-    if len(shape) != len(expected) or any(size not in (None, found) for size, found in zip(expected, shape, strict=True)):
-        raise DecodeError(f"{spec.name!r} has shape {shape}, expected {expected}")
 
 
 class TfServingTypedGrpc(TfServingGrpc):

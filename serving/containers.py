@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -26,7 +27,7 @@ from typing import Any, Protocol
 
 from faceoff import endpoints, manifest, progress
 from faceoff.endpoints import Endpoint
-from faceoff.errors import FaceoffError, unknown
+from faceoff.errors import CorruptError, FaceoffError, UsageError, unknown
 from faceoff.servables import Trained
 from faceoff.store import Store, write_atomic
 from serving import protocols
@@ -49,6 +50,8 @@ class Running:
     target: str
     servers: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    owner: str = ""  # TARGET=k8s: what its namespace is marked with
+    asks: list[str] = field(default_factory=list)  # TARGET=k8s: a command line that prints the namespace
     down: list[list[str]] = field(default_factory=list)  # command lines
 
 
@@ -91,27 +94,51 @@ def remember(store: Store, running: Running) -> None:
 def running(store: Store) -> Running | None:
     """The stack of the last deploy, None where there is none."""
     path = store.deploy_dir / "stack.json"
-    return Running(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Running(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CorruptError(
+            f"{path} does not say which containers deploy started ({error}); stop what is left of them, then delete the file"
+        ) from error
 
 
-def take_down(store: Store) -> list[str]:
+def take_down(store: Store, *, forget: bool = False) -> list[str]:
     """Take down the stack of the last deploy, if there is one, and forget it; returns its servers' names.
 
-    Raises FaceoffError, and does not forget, where a command fails.
+    Where a command fails: raises FaceoffError and does not forget; with `forget` says so, forgets and returns [].
     """
     found = running(store)
     if found is None:
         return []
-    for argv in found.down:
-        command(argv, found.environment, f"take down the servers of TARGET={found.target} (then run again: make undeploy)")
-    (store.deploy_dir / "stack.json").unlink()
-    return found.servers
+    path, stopped = store.deploy_dir / "stack.json", found.servers
+    try:
+        if found.target == "k8s":
+            from serving.containers_k8s import require_ours
+
+            require_ours(found)
+        for argv in found.down:
+            command(argv, found.environment, f"take down the servers of TARGET={found.target}")
+    except FaceoffError as error:
+        if not forget:
+            raise type(error)(
+                f"{error}; they are still on record ({path}): run make undeploy again when they can be reached, or, when they "
+                f"have gone for good: python -m serving.undeploy --forget --artifacts {store.artifacts}"
+            ) from error
+        progress.say(f"undeploy: {error}; forgotten all the same")
+        stopped = []
+    path.unlink()
+    return stopped
 
 
 def command(argv: Sequence[str], environment: Mapping[str, str], purpose: str, *, stdin: Path | None = None) -> str:
     """Run a tool, its stderr ours; returns its stdout. Raises FaceoffError that says what could not be done."""
     with (stdin or Path(os.devnull)).open("rb") as given:
-        done = subprocess.run(argv, env={**os.environ, **environment}, stdin=given, stdout=subprocess.PIPE, check=False)
+        try:
+            done = subprocess.run(argv, env={**os.environ, **environment}, stdin=given, stdout=subprocess.PIPE, check=False)
+        except OSError as error:
+            raise FaceoffError(f"could not {purpose}: {argv[0]} cannot be started ({error.strerror})") from error
     if done.returncode != 0:
         raise FaceoffError(f"could not {purpose}: `{' '.join(argv[:3])} …` ended with exit code {done.returncode}; see above")
     return done.stdout.decode(errors="replace")
@@ -163,7 +190,7 @@ def flags(job: Job, folder: Path) -> list[str]:
         config.write_batching(folder / "batching.config", job.settings["batching"])
         given |= {"enable_batching": True, "batching_parameters_file": "/config/batching.config"}
     pairs = {**given, **job.settings["flags"]}.items()
-    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in pairs]
+    return [_plain(f"--{name}={str(value).lower() if isinstance(value, bool) else value}") for name, value in pairs]
 
 
 def environment(name: str, job: Job) -> dict[str, str]:
@@ -172,15 +199,24 @@ def environment(name: str, job: Job) -> dict[str, str]:
     found = {"FACEOFF_MODELS": " ".join(f"{one.model}/{one.version}" for one in job.served)}
     if name == "torchserve":
         found["OMP_NUM_THREADS"] = str(settings["threads_per_worker"] or len(job.cores))
-        found["JDK_JAVA_OPTIONS"] = " ".join([f"-XX:ActiveProcessorCount={len(job.cores)}", *settings["jvm_args"]])
+        found["JDK_JAVA_OPTIONS"] = " ".join([f"-XX:ActiveProcessorCount={len(job.cores)}", *map(_plain, settings["jvm_args"])])
         if settings["allocator"]:
             found["LD_PRELOAD"] = ALLOCATORS[settings["allocator"]]
     else:
         found["TF_CPP_MIN_LOG_LEVEL"] = "1"
-    found |= {key: str(value) for key, value in settings["environment"].items()}
+    found |= {key: _plain(str(value), r"['\"\\$#]|^\s|\s$") for key, value in settings["environment"].items()}
     if job.device == "cpu":
         found["CUDA_VISIBLE_DEVICES"] = ""
     return found
+
+
+def _plain(word: str, special: str = r"[\s'\"\\$#`;&|<>()]") -> str:
+    """The word. Raises UsageError for characters that Compose, Kubernetes and Java each read in a way of their own."""
+    if found := re.search(special, word):
+        raise UsageError(
+            f"settings: found {found[0]!r} in {word!r}, which containers do not hand on as it is; expected none, or TARGET=local"
+        )
+    return word
 
 
 def scrape(name: str) -> dict[str, Any]:

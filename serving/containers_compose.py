@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from faceoff import cli, progress
+from faceoff import cli, processes, progress
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError, UsageError
 from faceoff.processes import ROOT
@@ -29,7 +29,8 @@ from faceoff.servables import Trained
 from faceoff.store import Store, write_atomic
 from serving import containers, state
 from serving.containers_images import IMAGES, resolve
-from serving.lifecycle import Owned, Server
+from serving.lifecycle import Server
+from serving.owned import Owned
 
 FILE = ROOT / "serving" / "compose" / "compose.yaml"
 READY_DEADLINE_S = 300
@@ -187,14 +188,12 @@ def _pids(container: str) -> list[int]:
 
 def _owned(server: Server, container: str, found: Sequence[Endpoint]) -> Owned:
     """For `status`: the process, and the container's log so far in a file."""
-    import psutil
-
     server.job.workdir.mkdir(parents=True, exist_ok=True)
     with server.log.open("wb") as log:
         subprocess.run([docker(), "logs", container], stdout=log, stderr=subprocess.STDOUT, check=False)
     pids = next(endpoint.pids for endpoint in found if endpoint.server == server.name)
-    created = psutil.Process(pids[0]).create_time() if pids else 0.0
-    return Owned(server=server.name, pid=pids[0] if pids else 0, create_time=created, log=str(server.log))
+    started = processes.started(pids[0]) if pids else None
+    return Owned(server=server.name, pid=pids[0] if pids else 0, started=started or "", log=str(server.log), contained=True)
 
 
 def _container(compose: list[str], service: str) -> str:

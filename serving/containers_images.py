@@ -28,6 +28,15 @@ class Image:
         return os.environ.get(self.variable) or f"{self.repository}:{self.version}-{device}"
 
 
+def replaced(known: str, name: str) -> dict[str, str]:
+    """The entry of a kustomization's `images` that puts the image `name` in the place of `known`, whatever its tag."""
+    name, _, digest = name.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:  # no tag: that colon is before a registry's port
+        repository, tag = name, "latest"
+    return {"name": known, "newName": repository, **({"digest": digest} if digest else {"newTag": tag})}
+
+
 IMAGES = {
     "torchserve": Image(
         repository="faceoff/torchserve",

@@ -3,16 +3,18 @@
 Nothing touches a cluster that was not named: KUBECONFIG=<file> or K8S_CONTEXT=<name> must be set, and the context is printed
 first. deploy renders artifacts/deploy/k8s/ (an overlay over k8s/overlays/{cpu,gpu}, with the configuration of what is deployed),
 applies it, streams the models into the claim `models`, waits for the rollout, and forwards the pods' ports to loopback here.
-undeploy deletes what was applied, the namespace `faceoff` included.
+undeploy deletes what was applied, the namespace `faceoff` included. There is one in a cluster, marked with whose it is: deploy,
+loadtest and undeploy refuse another's, and one that is not marked.
 
 Read from the environment too: KUBECTL=<path>, K8S_OVERLAY=local (or cpu, gpu), TORCHSERVE_IMAGE=, TFSERVING_IMAGE=.
-
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -22,18 +24,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from faceoff import manifest, progress
+from faceoff import manifest, processes, progress
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError, UsageError, unknown
 from faceoff.processes import ROOT
 from faceoff.servables import Trained
 from faceoff.store import Store
-from serving import containers, state
-from serving.containers_images import IMAGES, resolve
-from serving.lifecycle import Job, Owned, Server
+from serving import containers, interrupts, state
+from serving.containers_images import IMAGES, replaced, resolve
+from serving.lifecycle import Job, Server
+from serving.owned import Owned
 
 OVERLAYS = ROOT / "k8s" / "overlays"
 NAMESPACE = "faceoff"
+OWNER = "faceoff/owner"  # an annotation of the namespace
 CPUS = {"cpu": 2, "gpu": 2, "local": 1}  # the limits in the overlays
 ROLLOUT_DEADLINE_S = 600
 ANSWER_DEADLINE_S = 60
@@ -71,12 +75,19 @@ class Kubernetes:
         for server in servers:
             server.job = replace(server.job, cores=tuple(range(CPUS[chosen])))
         jobs = {server.name: server.job for server in servers}
+        running = containers.Running(
+            target="k8s",
+            servers=list(jobs),
+            environment={name: os.environ[name] for name in ("KUBECONFIG", "K8S_CONTEXT") if name in os.environ},
+            owner=owner(store),
+            asks=[*kubectl(), "get", "namespace", NAMESPACE, "--ignore-not-found", "--output=json"],
+            down=[[*kubectl(), "delete", "--ignore-not-found", "--timeout=300s", "-k", str(folder)]],
+        )
+        require_ours(running)  # before it is remembered: what is not remembered is not taken down
         containers.stage(folder, jobs, trained)
         delivery = deliverable(folder)
-        render(folder, jobs, chosen, delivery)
-        named = {name: os.environ[name] for name in ("KUBECONFIG", "K8S_CONTEXT") if name in os.environ}
-        down = [*kubectl(), "delete", "--ignore-not-found", "--timeout=300s", "-k", str(folder)]
-        containers.remember(store, containers.Running(target="k8s", servers=list(jobs), environment=named, down=[down]))
+        render(folder, jobs, chosen, delivery, running.owner)
+        containers.remember(store, running)
         try:
             run("apply", "-k", str(folder), purpose="apply the overlay")
             _rollout("models")
@@ -119,6 +130,31 @@ def overlay(device: str) -> str:
     return chosen
 
 
+def owner(store: Store) -> str:
+    """What marks a namespace as this store's: the artifacts' folder, hashed, and the machine."""
+    folder = hashlib.sha256(str(store.artifacts.resolve()).encode()).hexdigest()[:12]
+    return f"{folder}@{platform.node()}"
+
+
+def require_ours(running: containers.Running) -> None:
+    """Raise UsageError where the namespace is there and not marked as this deploy's: an apply would replace another's servers,
+    a delete takes all that is in it.
+    """
+    if not running.asks:
+        return  # the record of a deploy from before there were marks
+    said = containers.command(running.asks, running.environment, f"ask whose the namespace {NAMESPACE} is")
+    if not said.strip():
+        return
+    found = json.loads(said)["metadata"].get("annotations", {}).get(OWNER)
+    if found != running.owner:
+        whose = f"belongs to {found} (a hash of the artifacts' folder, and the machine)" if found else "is marked as nobody's"
+        raise UsageError(
+            f"TARGET=k8s: this cluster's namespace {NAMESPACE} {whose}, expected {running.owner}: nothing in it was changed; "
+            f"let its owner run make undeploy, or name another cluster; if all in it is yours: "
+            f"kubectl annotate --overwrite namespace {NAMESPACE} {OWNER}={running.owner}"
+        )
+
+
 def deliverable(folder: Path) -> str:
     """Pack <folder>/models/ into models.tar, each SHA256SUMS last (init containers wait for it); returns its name."""
     root = folder / "models"
@@ -138,28 +174,28 @@ def deliver(archive: Path, delivery: str) -> None:
     in_cluster(*untar, purpose=f"deliver {archive.name}", stdin=archive)
 
 
-def render(folder: Path, jobs: Mapping[str, Job], chosen: str, delivery: str) -> None:
-    """Write <folder>/kustomization.yaml: the overlay with these servers' configuration, images and flags."""
+def render(folder: Path, jobs: Mapping[str, Job], chosen: str, delivery: str, owned_by: str) -> None:
+    """Write <folder>/kustomization.yaml: the overlay with these servers' configuration, images, names and flags."""
     import yaml
 
-    generators, images, patches = [], [], []
+    marked = [{"op": "add", "path": "/metadata/annotations", "value": {OWNER: owned_by}}]
+    generators, images = [], []
+    patches: list[dict[str, Any]] = [{"patch": json.dumps(marked), "target": {"kind": "Namespace"}}]
     places = {containers.service(name): (name, job) for name, job in jobs.items()}
     for place, (name, job) in places.items():
-        (folder / place / "environment").open("a", encoding="utf-8").write(f"FACEOFF_DELIVERY={delivery}\n")
+        with (folder / place / "environment").open("a", encoding="utf-8") as file:
+            file.write(f"FACEOFF_DELIVERY={delivery}\n")
         files = sorted(path.name for path in (folder / place).iterdir() if path.name not in ("environment", "flags"))
         generators.append({"name": f"{place}-config", "behavior": "replace", "files": [f"{place}/{file}" for file in files]})
         generators.append({"name": f"{place}-environment", "behavior": "replace", "envs": [f"{place}/environment"]})
-        repository, _, tag = IMAGES[name].name(job.device).rpartition(":")
-        for known in {
-            f"faceoff/{place}",
-            IMAGES[name].repository,
-            *(["faceoff/tfserving-embedded"] if place == "tfserving" else []),
-        }:
-            images.append({"name": known, "newName": repository, "newTag": tag})
+        # Of both that take a place: the overlay has put one of them there.
+        repositories = [image.repository for other, image in IMAGES.items() if containers.service(other) == place]
+        images += [replaced(repository, IMAGES[name].name(job.device)) for repository in repositories]
+        patch = [{"op": "replace", "path": "/spec/template/metadata/labels/faceoff~1server", "value": name}]
         if place == "tfserving":
-            flags = (folder / place / "flags").read_text(encoding="utf-8").split()
-            patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": flags}]
-            patches.append({"patch": json.dumps(patch), "target": {"kind": "Deployment", "name": place}})
+            flags: Any = (folder / place / "flags").read_text(encoding="utf-8").splitlines()
+            patch.append({"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": flags})
+        patches.append({"patch": json.dumps(patch), "target": {"kind": "Deployment", "name": place}})
     absent = [place for place in ("torchserve", "tfserving") if place not in places]
     document = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -192,21 +228,19 @@ def _rollout(name: str) -> None:
 
 def _forward(store: Store, servers: Sequence[Server]) -> None:
     """One `kubectl port-forward` a server, in state.json like any process of ours."""
-    import psutil
-
     owned = []
     for server in servers:
         pairs = [f"{server.ports[use]}:{server.standard_ports[use]}" for use in FORWARDED if use in server.ports]
         server.job.workdir.mkdir(parents=True, exist_ok=True)
         target = f"deployment/{containers.service(server.name)}"
         argv = [*kubectl(), f"--namespace={NAMESPACE}", "port-forward", "--address=127.0.0.1", target, *pairs]
-        with server.log.open("wb") as log:
-            process = subprocess.Popen(
+        with server.log.open("wb") as log, interrupts.held():
+            server.process = subprocess.Popen(  # the server's: whoever cleans up before it is on record stops it there
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        created = psutil.Process(process.pid).create_time()
-        owned.append(Owned(server=server.name, pid=process.pid, create_time=created, log=str(server.log)))
-        state.write(store, owned)
+            pid = server.process.pid
+            owned.append(Owned(server=server.name, pid=pid, started=processes.started(pid) or "", log=str(server.log)))
+            state.write(store, owned)
 
 
 def _endpoint(server: Server, one: Any) -> Endpoint:

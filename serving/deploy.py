@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from faceoff.errors import UsageError
 from faceoff.presets import ModelPreset
 from faceoff.servables import Trained
 from faceoff.store import Store, write_atomic
-from serving import containers, parity, settings, state, warmup
-from serving.lifecycle import Job, Owned, Served, Server, ignore_interrupts
+from serving import containers, interrupts, parity, settings, state, warmup
+from serving.interrupts import ignore_interrupts
+from serving.lifecycle import Job, Served, Server
+from serving.owned import Owned
 from serving.placement import choose_cores, choose_ports, numbers
 from serving.servers import server_class
 
@@ -56,6 +60,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
                 workdir=(store.deploy_dir / name).resolve(),
                 labels=labels,
             )
+            kind.check_job(job)
             jobs.append(job)
         if stack:
             stack.check(names, device)
@@ -74,7 +79,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
             endpoints.write(store.endpoints, found)
         except BaseException:
             ignore_interrupts()
-            state.stop_all(store)
+            _clean_up(store, servers)
             raise
     _show(found)
     return {
@@ -194,8 +199,9 @@ def _bring_up(store: Store, servers: list[Server]) -> list[Endpoint]:
     owned: list[Owned] = []
     for server in servers:
         shutil.rmtree(server.job.workdir, ignore_errors=True)
-        owned.append(server.start())
-        state.write(store, owned)
+        with interrupts.held():
+            owned.append(server.start())
+            state.write(store, owned)
         progress.say(
             f"deploy: started {server.name}, pid {owned[-1].pid}, cores {list(server.job.cores)}, log {_relative(server.log)}"
         )
@@ -204,6 +210,16 @@ def _bring_up(store: Store, servers: list[Server]) -> list[Endpoint]:
         names = ", ".join(f"{served.model} version {served.version}" for served in server.job.served)
         progress.say(f"deploy: {server.name} answers for {names}")
     return [endpoint for server in servers for endpoint in server.describe()]
+
+
+def _clean_up(store: Store, servers: list[Server]) -> None:
+    """Stop what was started, also what is not on record yet. What cannot be stopped is said: why deploy failed comes first."""
+    stops: list[Callable[[], object]] = [*(server.stop for server in servers), partial(state.stop_all, store)]
+    for stop in stops:
+        try:
+            stop()
+        except Exception as error:  # whatever it is, the next is stopped all the same
+            progress.say(f"deploy: and then: {error}")
 
 
 def _prove(store: Store, found: list[Endpoint], chosen: list[ModelPreset], trained: dict[str, Trained]) -> int:

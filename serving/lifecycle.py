@@ -1,7 +1,7 @@
 """The life of a server under test, the same for every implementation: start, wait_ready, describe, metrics, stop.
 
 An implementation (serving/servers/; docs/adding-a-server.md) says what it needs and how it is asked; this module
-owns the process: it is pinned to the servers' cores, logs to a file, and is known by pid and start time, so that
+owns the process: it is pinned to the servers' cores, logs to a file, and is known again (serving/owned.py), so that
 `undeploy` stops exactly what `deploy` started. What is asked of a running server takes its endpoint alone, so that
 `status`, another process than `deploy`, asks the same questions.
 """
@@ -9,14 +9,13 @@ owns the process: it is pinned to the servers' cores, logs to a file, and is kno
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +25,9 @@ from faceoff.errors import FaceoffError
 from faceoff.signature import Signature
 from serving import logs, rotate, running
 from serving import settings as settings_
+from serving.interrupts import ignore_interrupts
 from serving.metrics import ServerMetrics
+from serving.owned import Owned
 from serving.placement import HOST, choose_ports
 from serving.running import Compute, Running
 
@@ -78,37 +79,6 @@ class Launch:
     env: dict[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     temporary: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owned:
-    """A process of ours: the pid alone could be somebody else's by now."""
-
-    server: str
-    pid: int
-    create_time: float
-    log: str
-
-    def alive(self) -> bool:
-        """Whether exactly this process still runs."""
-        import psutil
-
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.create_time) < 0.01 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-    def stop(self) -> bool:
-        """Stop it and its descendants; False when it was gone already."""
-        if not self.alive():
-            return False
-        processes.stop_tree(self.pid)
-        return True
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for the state file."""
-        return asdict(self)
 
 
 class Server(ABC):
@@ -175,6 +145,10 @@ class Server(ABC):
         preset, changed = presets.server(cls.name, tuning).settings, dict(overrides or {})
         return {"tuning": tuning, "overrides": changed, **settings_.merged(cls.name, preset, changed, cls.schema)}
 
+    @classmethod  # noqa: B027  most have nothing to refuse
+    def check_job(cls, job: Job) -> None:
+        """Raise UsageError for what the server, with these settings, cannot serve."""
+
     @classmethod
     def servable_format(cls, settings: Mapping[str, Any]) -> str:
         """The format (of export's manifest) that is served with these settings."""
@@ -222,8 +196,6 @@ class Server(ABC):
 
     def start(self) -> Owned:
         """Start the process, pinned to the job's cores, in a session of its own (a Ctrl-C is ours to handle)."""
-        import psutil
-
         self.job.workdir.mkdir(parents=True, exist_ok=True)
         launch = self.launch()
         cores = set(self.job.cores)
@@ -251,8 +223,8 @@ class Server(ABC):
         finally:
             os.close(read)
             os.close(write)
-        created = psutil.Process(self.process.pid).create_time()
-        self.owned = Owned(server=self.name, pid=self.process.pid, create_time=created, log=str(self.log))
+        pid = self.process.pid
+        self.owned = Owned(server=self.name, pid=pid, started=processes.started(pid) or "", log=str(self.log))
         return self.owned
 
     def wait_ready(self, deadline_s: float | None = None) -> None:
@@ -282,9 +254,9 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Stop the process and its descendants; twice is no error."""
-        if self.owned is not None:
-            self.owned.stop()
         if self.process is not None:
+            if self.process.poll() is None:  # a child of ours that nobody has waited for: the pid is its own
+                processes.stop_tree(self.process.pid)
             self.process.wait()
         self._written()
 
@@ -299,9 +271,3 @@ class Server(ABC):
         if self.process is not None and self.process.poll() is not None:
             self._written()
         return logs.last_fault(self.log_files(self.job.workdir)) or logs.last_words(self.log)
-
-
-def ignore_interrupts() -> None:
-    """While servers are being stopped, a second Ctrl-C must not leave one running."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -30,6 +30,7 @@ from faceoff.errors import FaceoffError, InvalidError, UsageError
 from faceoff.processes import ROOT
 from faceoff.store import Store, write_atomic
 from serving import containers, containers_k8s
+from serving.containers_images import replaced
 from serving.containers_k8s import in_cluster, kubectl, run
 from serving.servers import server_class
 
@@ -47,8 +48,10 @@ def load_job(args: argparse.Namespace) -> dict[str, Any]:
     target = store.run_dir(name)
     found = endpoints.read(store)
     # The cluster was named when it was deployed to; it is the same one now.
-    os.environ.update(deployed_to(store).environment)
+    running = deployed_to(store)
+    os.environ.update(running.environment)
     progress.say(f"load test: Kubernetes context {containers_k8s.context()}, namespace {containers_k8s.NAMESPACE}")
+    containers_k8s.require_ours(running)
     folder = (store.deploy_dir / "k8s" / "load").resolve()
     delivery = stage(store, folder, found)
     render(folder, delivery, args.workers, [f"--run={name}", *args.options])
@@ -135,10 +138,7 @@ def render(folder: Path, delivery: str, num_workers: int, options: list[str]) ->
         ],
     }
     if image := os.environ.get("LOADTEST_IMAGE"):
-        repository, _, tag = image.rpartition(":")
-        document["images"] = [
-            {"name": "faceoff/loadtest", "newName": repository or image, "newTag": tag if repository else "latest"}
-        ]
+        document["images"] = [replaced("faceoff/loadtest", image)]
     write_atomic(folder / "kustomization.yaml", yaml.safe_dump(document, sort_keys=False))
 
 

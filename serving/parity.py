@@ -2,8 +2,9 @@
 
 Deploy runs `check` before endpoints.json exists: a measurement of a server that answers wrongly must not exist. It sends
 every golden row at every batch size, one request after the other, and then distinct requests all at once: a server that
-batches and swaps rows answers every single request rightly. `check_test_set` sends the whole test set too, so that the accuracy
-of what is served is a fact and no inference.
+batches and swaps rows answers every single request rightly. Of REQUEST_ONLY, whose answers and batches are another encoding's,
+every row goes alone and in the largest batch: the deploy of a large model is little else than this. `check_test_set` sends the
+whole test set too, so that the accuracy of what is served is a fact and no inference.
 """
 
 from __future__ import annotations
@@ -15,29 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from faceoff import golden, images, progress
+from faceoff import golden, progress
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from faceoff.evaluation import EvaluationSet
 from faceoff.golden import Golden
 from faceoff.signature import Arrays, Signature
+from serving import protocols
 from serving.client import AsyncClient, Client, RequestError
-from serving.protocols import PROTOCOLS
 
 CONNECTIONS = 8
 NUM_CONCURRENT = 48  # requests, up to CONNECTIONS of them on the way
+REQUEST_ONLY = ("b64", "float_val")  # other words for the request of json, of tensor
 ROWS = (1, 2, 3)  # of one concurrent request, in turn: batches of unequal parts
-
-
-def encodings(endpoint: Endpoint, signature: Signature) -> list[tuple[str, str]]:
-    """(protocol, encoding) pairs that the endpoint's server takes for this model; a .npy holds one array."""
-    common = [("rest", "json"), ("grpc", "tensor")]
-    if images.variant(signature) and images.decoded_by(endpoint.artifact_format):
-        common += [(protocol, encoding) for encoding in images.ENCODINGS for protocol in PROTOCOLS]
-    if endpoint.server != "torchserve":
-        return common
-    single = len(signature.inputs) == len(signature.outputs) == 1
-    return [*common, ("rest", "raw"), *([("rest", "npy")] if single else [])]
 
 
 def check(
@@ -51,15 +42,17 @@ def check(
     records = []
     for endpoint in found:
         tolerance = endpoint.tolerance
-        for protocol, encoding in encodings(endpoint, signature):
+        for protocol, encoding in protocols.encodings(endpoint, signature):
             rows = (pictures or {}).get(encoding, expected)
             with Client(endpoint, signature, protocol=protocol, encoding=encoding) as client:
-                for batch_size in golden.BATCH_SIZES:
+                short = encoding in REQUEST_ONLY
+                for batch_size in (golden.BATCH_SIZES[0], golden.BATCH_SIZES[-1]) if short else golden.BATCH_SIZES:
                     starts = range(0, rows.num_rows, batch_size)
                     largest = max(_answer(client, rows.rows(start, batch_size), start, tolerance)[0] for start in starts)
                     records.append(_record(client, tolerance, largest, batch_size=batch_size, concurrent=1))
-                largest = asyncio.run(_all_at_once(client, rows, tolerance))
-                records.append(_record(client, tolerance, largest, batch_size=max(ROWS), concurrent=CONNECTIONS))
+                if not short:
+                    largest = asyncio.run(_all_at_once(client, rows, tolerance))
+                    records.append(_record(client, tolerance, largest, batch_size=max(ROWS), concurrent=CONNECTIONS))
     columns = ["server", "model", "precision", "protocol", "encoding", "rows a request", "at once"]
     columns += ["max |difference|", "tolerance"]
     lines = []

@@ -70,6 +70,13 @@ def spoken(protocol: str, encoding: str) -> bool:
     return (protocol, encoding) in _OF_PROTOCOL
 
 
+def encodings(endpoint: Endpoint, signature: Signature) -> list[tuple[str, str]]:
+    """(protocol, encoding) pairs that the endpoint's server takes for this model."""
+    pictures = images.variant(signature) is not None and images.decoded_by(endpoint.artifact_format)
+    kinds = _kinds(endpoint).items()
+    return [pair for pair, kind in kinds if (pictures if pair[1] in images.ENCODINGS else kind.says(signature))]
+
+
 def codec(endpoint: Endpoint, signature: Signature, protocol: str, encoding: str | None = None) -> Codec:
     """The codec for `endpoint`; `encoding` defaults to the one both servers speak. Raises UsageError.
 
@@ -79,7 +86,7 @@ def codec(endpoint: Endpoint, signature: Signature, protocol: str, encoding: str
         raise unknown("protocol", protocol, list(PROTOCOLS), "PROTOCOLS")
     encoding = encoding or DEFAULT_ENCODING[protocol]
     torchserve = endpoint.server == "torchserve"
-    kinds = _TORCHSERVE if torchserve else _TFSERVING
+    kinds = _kinds(endpoint)
     kind = kinds.get((protocol, encoding))
     if kind is None:
         known = [e for p, e in kinds if p == protocol]
@@ -87,8 +94,15 @@ def codec(endpoint: Endpoint, signature: Signature, protocol: str, encoding: str
         raise UsageError(f"{endpoint.server} takes no encoding {encoding!r} over {protocol}{why}: expected one of {known}")
     if encoding in images.ENCODINGS:
         signature = _of_images(endpoint, signature, encoding)
+    elif not kind.says(signature):
+        names = f"{[spec.name for spec in signature.inputs]} to {[spec.name for spec in signature.outputs]}"
+        raise UsageError(f"{endpoint.model!r} cannot be said in encoding {encoding!r}: it is {names}, expected a single one")
     route = _route(endpoint, protocol, encoding, torchserve=torchserve)
     return kind(route=route, encoding=encoding, signature=signature, model=endpoint.model, version=endpoint.version)
+
+
+def _kinds(endpoint: Endpoint) -> dict[tuple[str, str], type[Codec]]:
+    return _TORCHSERVE if endpoint.server == "torchserve" else _TFSERVING
 
 
 def _of_images(endpoint: Endpoint, signature: Signature, encoding: str) -> Signature:

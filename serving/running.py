@@ -111,14 +111,14 @@ def usage(pids: Iterable[int]) -> tuple[float, int]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """Those of ENVIRONMENT that the process was started with."""
+    """Those of ENVIRONMENT that the process was started with. Raises FaceoffError for another user's process."""
     words = _read(pid, "environ").split("\0")
     found = dict(word.split("=", 1) for word in words if "=" in word)
     return {name: found[name] for name in ENVIRONMENT if name in found}
 
 
 def allocator(pids: Iterable[int]) -> str:
-    """Which malloc is mapped into these processes."""
+    """Which malloc is mapped into these processes. Raises FaceoffError for another user's process."""
     found = set()
     for pid in pids:
         libraries = {line.rsplit("/", 1)[-1] for line in _read(pid, "maps").splitlines() if ".so" in line}
@@ -143,3 +143,5 @@ def _read(pid: int, name: str) -> str:
         return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    except PermissionError as error:  # a container's process that runs as another user
+        raise FaceoffError(f"process {pid} is another user's: its {name} in /proc may not be read") from error

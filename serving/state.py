@@ -11,11 +11,12 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from faceoff.errors import UsageError
+from faceoff.errors import CorruptError, FaceoffError, UsageError
 from faceoff.store import Store, write_atomic
 from serving import containers
-from serving.lifecycle import Owned
+from serving.owned import Owned
 
 
 @contextmanager
@@ -41,11 +42,17 @@ def lock(store: Store, verb: str) -> Iterator[None]:
 
 
 def read(store: Store) -> list[Owned]:
-    """The processes of the last deploy; [] when there are none."""
+    """The processes of the last deploy; [] when there are none. Raises CorruptError for a file that does not tell."""
     path = store.deploy_dir / "state.json"
     if not path.exists():
         return []
-    return [Owned(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    try:
+        return [Owned(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise CorruptError(
+            f"{path} is no list of processes as this deploy writes it ({error}); "
+            "stop the servers that still run by hand, then delete the file"
+        ) from error
 
 
 def write(store: Store, owned: list[Owned]) -> None:
@@ -53,10 +60,29 @@ def write(store: Store, owned: list[Owned]) -> None:
     write_atomic(store.deploy_dir / "state.json", json.dumps([process.to_dict() for process in owned], indent=2) + "\n")
 
 
-def stop_all(store: Store) -> list[str]:
-    """Stop every container and process of the last deploy and forget it; returns the names of those that still ran."""
-    stopped = containers.take_down(store)
-    stopped += [process.server for process in read(store) if process.stop()]
+def stop_all(store: Store, *, forget: bool = False) -> list[str]:
+    """Stop every process and container of the last deploy and forget it; returns the names of the servers that still ran.
+
+    What cannot be stopped keeps nothing else from it, and raises FaceoffError at the end, its record kept. `forget`: a stack that
+    cannot be taken down is forgotten.
+    """
+    for gone in (store.endpoints, store.deploy_dir / "parity.json"):  # first: what is left is not what was proven and deployed
+        gone.unlink(missing_ok=True)
+    stopped: list[str] = []
+    problems: list[FaceoffError] = []
+    for stop in (_stop_processes, partial(containers.take_down, forget=forget)):
+        try:
+            stopped += stop(store)
+        except FaceoffError as error:
+            problems.append(error)
+    if len(problems) > 1:
+        raise FaceoffError("; ".join(map(str, problems))) from problems[0]
+    if problems:
+        raise problems[0]
+    return list(dict.fromkeys(stopped))  # a pod and the forwarding of its ports are one server
+
+
+def _stop_processes(store: Store) -> list[str]:
+    stopped = [process.server for process in read(store) if process.stop()]
     (store.deploy_dir / "state.json").unlink(missing_ok=True)
-    store.endpoints.unlink(missing_ok=True)
     return stopped

@@ -17,7 +17,7 @@ from faceoff import cli, endpoints, progress
 from faceoff.endpoints import Endpoint
 from faceoff.errors import FaceoffError
 from serving import logs, running, state
-from serving.lifecycle import Owned
+from serving.owned import Owned
 from serving.servers import server_class
 
 CPU_WINDOW_S = 0.25
@@ -134,8 +134,8 @@ def _show(records: list[dict[str, Any]]) -> None:
         for m in r["models"]:
             settings = ", ".join(f"{name}={value}" for name, value in m["settings"].items())
             progress.say(f"  {m['model']}/{m['version']} in force: {settings or 'not reported'}")
-            if m["running"]:
-                progress.say(f"  {m['model']}/{m['version']} runs: {_sentence(m['running'])}")
+            if r["running"]:
+                progress.say(f"  {m['model']}/{m['version']} runs: {_sentence(m['running']) if m['running'] else '?'}")
         if r["fault"]:
             progress.say(f"  last fault: {r['fault']}")
         if r["last_words"]:

@@ -21,7 +21,7 @@ def undeploy(args: argparse.Namespace) -> dict[str, Any]:
     store = cli.store(args)
     with state.lock(store, "undeploy"):
         asked = waiting(store)
-        stopped = state.stop_all(store)
+        stopped = state.stop_all(store, forget=args.forget)
     progress.say(f"undeploy: stopped {', '.join(stopped)}" if stopped else "undeploy: nothing was running")
     for server, number in asked.items():
         if number:
@@ -46,6 +46,8 @@ def waiting(store: Store) -> dict[str, int | None]:
 def main(argv: list[str] | None = None) -> int:
     """`python -m serving.undeploy`."""
     parser = cli.Parser(prog="python -m serving.undeploy", description=__doc__)
+    forget = "drop the record of containers that cannot be taken down any more (their cluster or engine has gone)"
+    parser.add_argument("--forget", action="store_true", help=forget)
     parser.add_store()
     return cli.run(parser, undeploy, argv)
 

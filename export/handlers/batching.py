@@ -2,6 +2,10 @@
 
 A batch that TorchServe collected is answered by one call of the model (one for each length, where a row's length may
 differ); a bad request gets a 400 of its own. A handler module has one class, which says how its form is loaded.
+
+Where the model raises, the requests of that call are tried one by one. Whether values or the model are at fault, no exception
+says, so a row of zeros is asked too: if that is answered, the request gets a 400, as from TensorFlow Serving; if not, the
+exception is TorchServe's to handle, with 503 for the whole batch (507 where memory is short).
 """
 
 import json
@@ -36,7 +40,7 @@ class BatchingHandler:
 
             self.decoder = images.Decoder(self.inputs[0]["shape"], **servable["image"])
         self.run = self.load(folder, servable, context.system_properties.get("gpu_id"))
-        self.infer({spec["name"]: np.zeros((1, *spec["shape"]), spec["dtype"]) for spec in self.inputs})
+        self.infer_zeros()
         self.initialized = True
 
     def handle(self, data, context):
@@ -46,25 +50,52 @@ class BatchingHandler:
             try:
                 kind, rows = wire.parse(row, self.inputs, self.outputs, self.decoder)
             except wire.BadRequestError as error:
-                context.set_response_status(400, "Bad Request", index)
-                context.set_response_content_type(index, "application/json")
-                answers[index] = wire.error_body(str(error))
+                answers[index] = _refusal(index, str(error), context)
             else:
                 shape = tuple(array.shape[1:] for array in rows.values())
                 groups.setdefault(shape, []).append((index, kind, rows))
         for group in groups.values():
-            names = [spec["name"] for spec in self.inputs]
-            outputs = self.infer({name: np.concatenate([rows[name] for _, _, rows in group]) for name in names})
-            start = 0
-            for index, kind, rows in group:
-                stop = start + len(rows[names[0]])
-                answers[index] = wire.render(kind, {name: array[start:stop] for name, array in outputs.items()})
-                start = stop
-                if kind == "json":
-                    context.set_response_content_type(index, "application/json")
+            self.answer(group, answers, context)
         return answers
+
+    def answer(self, group, answers, context):
+        """Fill in the answers of requests whose rows have one shape: by one call, or by one each where that raises."""
+        names = [spec["name"] for spec in self.inputs]
+        try:
+            outputs = self.infer({name: np.concatenate([rows[name] for _, _, rows in group]) for name in names})
+        except Exception as error:  # a runtime's errors share no base
+            if len(group) > 1:
+                for request in group:
+                    self.answer([request], answers, context)
+            else:
+                self.infer_zeros()
+                index = group[0][0]
+                answers[index] = _refusal(index, f"the model refuses these values ({_in_short(error)})", context)
+            return
+        start = 0
+        for index, kind, rows in group:
+            stop = start + len(rows[names[0]])
+            answers[index] = wire.render(kind, {name: array[start:stop] for name, array in outputs.items()})
+            start = stop
+            if kind == "json":
+                context.set_response_content_type(index, "application/json")
+
+    def infer_zeros(self):
+        """One row that every model answers; raises where it does not."""
+        self.infer({spec["name"]: np.zeros((1, *spec["shape"]), spec["dtype"]) for spec in self.inputs})
 
     def infer(self, rows):
         """Named inputs (batch, *shape) to named outputs (batch, *shape), NumPy to NumPy."""
         arrays = self.run([np.ascontiguousarray(rows[spec["name"]]) for spec in self.inputs])
         return {spec["name"]: array for spec, array in zip(self.outputs, arrays, strict=True)}
+
+
+def _refusal(index, message, context):
+    context.set_response_status(400, "Bad Request", index)
+    context.set_response_content_type(index, "application/json")
+    return wire.error_body(message)
+
+
+def _in_short(error):
+    lines = str(error).strip().split("\n")  # TorchScript's trace ends with what it is about; the others are one line
+    return f"{type(error).__name__}: {lines[-1].strip()[:200]}"

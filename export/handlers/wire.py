@@ -24,6 +24,8 @@ import math
 
 import numpy as np
 
+_BYTES = (bytes, bytearray, memoryview)
+
 
 class BadRequestError(ValueError):
     """One request that cannot be answered; its neighbours in the batch can."""
@@ -39,12 +41,14 @@ def parse(row, inputs, outputs, decoder=None):
         return "raw", _from_images([row[name] for name in _image_names(row)], inputs, decoder)
     body = row.get("data")
     body = row.get("body") if body is None else body
-    if body is None or (isinstance(body, (bytes, bytearray, str, memoryview)) and len(body) == 0):
+    if body is None or (isinstance(body, (*_BYTES, str)) and len(body) == 0):
         raise BadRequestError("the request has no body")
     if isinstance(body, str):
-        body = body.encode()
+        body = body.encode(errors="surrogatepass")  # JSON can say half a character
     if isinstance(body, (dict, list)):
         return "json", _from_document(body, inputs, decoder)
+    if not isinstance(body, _BYTES):  # bytes(256) would be 256 zeros: a row
+        raise BadRequestError('expected a JSON object with "instances"')
     body = bytes(body)
     if decoder and decoder.begins(body):
         return "json", _from_images([body], inputs, decoder)
@@ -81,7 +85,7 @@ def _is_json(body):
     # Raw floats may begin with 0x7b or 0x5b: only what reads as JSON is JSON.
     try:
         json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -111,6 +115,8 @@ def _from_document(document, specs, decoder):
 def _from_images(encoded, specs, decoder):
     rows = []
     for number, data in enumerate(encoded):
+        if not isinstance(data, _BYTES):  # a part that says that it is JSON or text
+            raise BadRequestError(f"row {number}: expected the bytes of an image")
         try:
             rows.append(decoder.pixels(data))
         except ValueError as error:
@@ -149,14 +155,17 @@ def _one_each(array, num_rows):
 def _from_numbers(values, spec):
     dtype = np.dtype(spec["dtype"])
     try:
-        if dtype.kind == "f":
-            array = np.asarray(values, dtype=dtype)
-        else:  # an integer from an integer that it holds: a cast would cut 1.5 and wrap 2 ** 31 round
-            array = np.asarray(values)
-            limits = np.iinfo(dtype)
-            if array.dtype.kind != "i" or (array.size and not limits.min <= array.min() <= array.max() <= limits.max):
+        array = np.asarray(values)
+        kind = array.dtype.kind
+        if dtype.kind == "f":  # from numbers: a cast would make NaN of null and 1 of "1" and true
+            large = kind == "O" and all(type(value) in (int, float) for value in array.flat)  # integers beyond 64 bits
+            if kind not in "iuf" and not large:
                 raise ValueError
-            array = array.astype(dtype)
+        else:  # an integer from an integer that it holds: a cast would cut 1.5 and wrap 2 ** 31 round
+            limits = np.iinfo(dtype)
+            if kind != "i" or (array.size and not limits.min <= array.min() <= array.max() <= limits.max):
+                raise ValueError
+        array = array.astype(dtype)
     except (ValueError, TypeError, OverflowError):
         raise BadRequestError(f"rows of {spec['name']!r} are not {spec['dtype']} of shape {list(spec['shape'])}") from None
     return _check(array, spec)
@@ -165,7 +174,7 @@ def _from_numbers(values, spec):
 def _from_npy(body):
     try:
         return np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy's reader raises whatever it likes: MemoryError for a shape that says too much
         raise BadRequestError(f"the .npy cannot be read: {error}") from None
 
 

@@ -18,9 +18,9 @@ from faceoff import golden, progress
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
 from serving import metrics, running
-from serving.client import get_json
+from serving.client import DIRECT, get_json
 from serving.embedded import flags
-from serving.lifecycle import HOST, Launch, Served, Server
+from serving.lifecycle import HOST, Job, Launch, Served, Server
 from serving.metrics import ServerMetrics
 from serving.running import Compute
 from serving.settings import Choice, Table, Whole
@@ -95,6 +95,17 @@ class TfServingApi(Server):
     def servable_format(cls, settings: Mapping[str, Any]) -> str:
         """The setting `artifact`, by the name that export gives it."""
         return str(settings["artifact"])
+
+    @classmethod
+    def check_job(cls, job: Job) -> None:
+        """Raise UsageError for several versions of a model where the setting `version_policy` has just the latest served."""
+        for model, served in job.models.items():
+            if job.settings["version_policy"] == "latest" and len(served) > 1:
+                versions = [one.version for one in served]
+                raise UsageError(
+                    f"settings of {cls.name}: found version_policy='latest', which serves version {max(versions)} of {model!r} "
+                    f"alone, and VERSION={','.join(map(str, versions))}; expected one version, or version_policy specific or all"
+                )
 
     def program(self) -> list[str]:
         """The command that takes TF Serving's flags."""
@@ -277,7 +288,7 @@ def _grpc_available(endpoint: Endpoint) -> bool:
     request = tfs.get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = endpoint.model
     request.model_spec.version.value = endpoint.version
-    with grpc.insecure_channel(endpoint.grpc_target) as channel:
+    with grpc.insecure_channel(endpoint.grpc_target, options=[DIRECT]) as channel:
         try:
             answer = tfs.model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=2.0)
         except grpc.RpcError:

@@ -42,8 +42,13 @@ def answer(argv: list[str], settings: dict) -> int:
             sys.stderr.buffer.write(done.stderr)
             applied = kept / ("load.yaml" if Path(folder).name == "load" else "applied.yaml")
             applied.write_bytes(done.stdout)
+            remember_namespace(kept, done.stdout.decode())
             return done.returncode or (run_load(kept, settings) if applied.name == "load.yaml" else 0)
+        case ["get", "namespace", "faceoff", "--ignore-not-found", "--output=json"]:
+            print(json.dumps(namespace) if (namespace := existing(kept)) else "", end="")
         case ["delete", "--ignore-not-found", *cascade, timeout, "-k", folder] if timeout.startswith("--timeout="):
+            if not cascade:
+                (kept / "namespace.json").unlink(missing_ok=True)
             return 0 if Path(folder, "kustomization.yaml").exists() and set(cascade) <= {"--cascade=foreground"} else 1
         case [n, "rollout", "status", target, timeout] if n == NAMESPACE and timeout.startswith("--timeout="):
             print(f"{target.removeprefix('deployment/')} successfully rolled out")
@@ -71,6 +76,20 @@ def answer(argv: list[str], settings: dict) -> int:
             print(f"fake kubectl: unexpected command line {argv}", file=sys.stderr)
             return 64
     return 0
+
+
+def remember_namespace(kept: Path, applied: str) -> None:
+    import yaml
+
+    for document in yaml.safe_load_all(applied):
+        if document["kind"] == "Namespace":
+            (kept / "namespace.json").write_text(json.dumps(document))
+
+
+def existing(kept: Path) -> dict | None:
+    """The namespace: what was applied last, or what the test has put there."""
+    path = kept / "namespace.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def run_load(kept: Path, settings: dict) -> int:

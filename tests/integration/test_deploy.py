@@ -49,7 +49,9 @@ def test_both_servers_passed_parity_before_they_became_endpoints(deployed, serve
     record = json.loads((deployed.deploy_dir / "parity.json").read_text())
     assert record["num_rows"] == expected.num_rows
     seen = {(c["server"], c["protocol"], c["encoding"], c["batch_size"], c["concurrent"]) for c in record["checks"]}
-    assert len(seen) == len(record["checks"]) == 8 * 5 + 6 * 5  # four batch sizes, and many requests at once
+    assert (
+        len(seen) == len(record["checks"]) == 8 * 5 + 6 * 5 + 2 * 2
+    )  # four batch sizes and many requests at once; two of b64 and float_val
     pictures = {(c["server"], c["protocol"], c["encoding"]) for c in record["checks"] if c["encoding"] in ("png", "jpeg")}
     assert len(pictures) == 2 * 2 * 2
     assert all(c["ok"] and c["max_abs_difference"] <= c["tolerance"] for c in record["checks"])

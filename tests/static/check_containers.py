@@ -8,6 +8,7 @@ kind that nothing here has a schema for. promtool is Debian's (package prometheu
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ VERSIONS = ("1.31", "1.37")
 OVERLAYS = ("cpu", "gpu", "local")
 # Of an overlay of its own here: what needs the Prometheus operator or KEDA in the cluster, and the opt-in patch of gpu.
 OPT_IN = ("monitoring", "autoscaling")
+# What pods may ask for on a machine of 4 cores and 8 GiB (a kind node): Kubernetes' own ask for about one core of it.
+ONE_MACHINE = (3.0, 6 * 2**30)
 DOCKERFILES = (
     "serving/torchserve/Dockerfile",
     "serving/tfserving/Dockerfile",
@@ -40,8 +43,10 @@ def main() -> int:
     problems = [*lint(), *rules(), *same_rules()]
     count = 0
     for name, documents in rendered():
-        if name.startswith("overlays/"):
-            problems += same_resources(name, documents)
+        if name.startswith("overlays/"):  # with the monitors too, where they are opted in
+            problems += same_resources(name, documents) + named_truly(name, documents)
+        if name == "overlays/local":
+            problems += fits_one_machine(documents)
         for document in documents:
             count += 1
             problems += [f"{name}: {describe(document)}: {problem}" for problem in invalid(document)]
@@ -80,6 +85,48 @@ def same_resources(name: str, documents: list[dict[str, Any]]) -> list[str]:
     servers = [d for d in documents if d["kind"] == "Deployment" and d["metadata"]["labels"].get("faceoff/role") == "server"]
     found = [server["spec"]["template"]["spec"]["containers"][0]["resources"] for server in servers]
     return [] if len(found) == 2 and found[0] == found[1] else [f"{name}: the servers' resources differ: {found}"]
+
+
+def named_truly(name: str, documents: list[dict[str, Any]]) -> list[str]:
+    """A pod says in its label which image answers, and metrics go by that: ours are never taken for TensorFlow Serving's."""
+    problems = []
+    for document in documents:
+        if document["kind"] == "Deployment" and document["metadata"].get("labels", {}).get("faceoff/role") == "server":
+            template = document["spec"]["template"]
+            label, image = template["metadata"]["labels"].get("faceoff/server"), template["spec"]["containers"][0]["image"]
+            if label != image.rpartition(":")[0].rpartition("/")[2]:
+                problems.append(f"{name}: {describe(document)}: its metrics would name {label}, its image is {image}")
+        for endpoint in document["spec"]["endpoints"] if document["kind"] == "ServiceMonitor" else []:
+            rules = [rule for rule in endpoint["relabelings"] if rule["targetLabel"] == "server"]
+            if rules != [{"sourceLabels": ["__meta_kubernetes_pod_label_faceoff_server"], "targetLabel": "server"}]:
+                problems.append(f"{name}: {describe(document)}: `server` is not the pod's label: {rules}")
+    return problems
+
+
+def fits_one_machine(documents: list[dict[str, Any]]) -> list[str]:
+    """In the overlay local all pods are scheduled on one machine, and none pulls an image."""
+    pods = {describe(d): d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"}
+    asked = [sum(resources) for resources in zip(*map(requests, pods.values()), strict=True)]
+    too_much = [f"overlays/local: pods ask for {asked}, expected at most {ONE_MACHINE}"]
+    pulled = [
+        f"overlays/local: {name}: {container['name']} may pull its image"
+        for name, pod in pods.items()
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
+        if container.get("imagePullPolicy") != "Never"
+    ]
+    return pulled + (too_much if any(found > limit for found, limit in zip(asked, ONE_MACHINE, strict=True)) else [])
+
+
+def requests(pod: dict[str, Any]) -> tuple[float, float]:
+    """Cores and bytes that the scheduler counts for a pod: the most of its init containers, or all of its containers."""
+
+    def asked(container: dict[str, Any], kind: str) -> float:
+        number, unit = re.fullmatch(r"(\d+)(m|Mi|Gi|)", container["resources"]["requests"][kind]).groups()  # type: ignore[union-attr]
+        return int(number) * {"": 1.0, "m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}[unit]
+
+    first, then = pod.get("initContainers", []), pod["containers"]
+    cpu, memory = (max([sum(asked(c, kind) for c in then), *(asked(c, kind) for c in first)]) for kind in ("cpu", "memory"))
+    return cpu, memory
 
 
 def rendered() -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -1,5 +1,7 @@
 """The check of `make check` finds what it is there for."""
 
+import pytest
+
 from tests.static import check_containers as check
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
@@ -39,3 +41,37 @@ def test_different_resources_are_found():
 
     assert check.same_resources("o", [server("torchserve", "2"), server("tfserving", "2")]) == []
     assert "differ" in check.same_resources("o", [server("torchserve", "2"), server("tfserving", "1")])[0]
+
+
+def rendered(overlay: str) -> list[dict]:
+    return check.kustomize(check.ROOT / "k8s" / "overlays" / overlay)
+
+
+def test_the_local_overlay_fits_a_machine_of_four_cores_and_never_pulls():
+    assert check.fits_one_machine(rendered("local")) == []
+    problems = check.fits_one_machine(rendered("cpu"))
+    assert "pods ask for [4.05," in problems[-1]
+    assert "overlays/local: Deployment models: models may pull its image" in problems
+
+
+def test_a_pod_asks_for_the_most_of_its_init_containers_or_for_all_of_its_containers():
+    def container(cpu: str, memory: str) -> dict:
+        return {"resources": {"requests": {"cpu": cpu, "memory": memory}}}
+
+    init = [container("2", "64Mi"), container("250m", "3Gi")]
+    both = [container("500m", "1Gi"), container("1", "1Gi")]
+    assert check.requests({"containers": both}) == (1.5, 2 * 2**30)
+    assert check.requests({"initContainers": init, "containers": both}) == (2.0, 3 * 2**30)
+
+
+@pytest.mark.parametrize("overlay", check.OVERLAYS)
+def test_metrics_name_the_server_whose_image_answers(overlay):
+    documents = rendered(overlay)
+    assert check.named_truly("o", documents) == []
+    for document in documents:
+        if document["kind"] == "Deployment":
+            document["spec"]["template"]["metadata"]["labels"]["faceoff/server"] = "tfserving-gone"
+    assert len(check.named_truly("o", documents)) == 2
+    monitor = {"relabelings": [{"targetLabel": "server", "replacement": "tfserving"}]}
+    fixed = {"kind": "ServiceMonitor", "metadata": {"name": "m"}, "spec": {"endpoints": [monitor]}}
+    assert "not the pod's label" in check.named_truly("o", [fixed])[0]

@@ -14,7 +14,7 @@ from experiment.visit import Bench, Visited
 from faceoff.errors import FaceoffError, StageError, UsageError
 from faceoff.store import Store
 from serving import state
-from serving.lifecycle import Owned
+from serving.owned import Owned
 from serving.protocols import ENCODINGS
 from tests.fakes import records
 from tests.unit.experiment.test_fairness import FAIR
@@ -343,7 +343,7 @@ def test_mistakes_end_in_one_line_and_start_nothing(tmp_path, capsys, args, word
 
 def test_servers_of_another_deploy_are_left_alone(tmp_path):
     store = Store(artifacts=tmp_path / "a", results=tmp_path / "r")
-    state.write(store, [Owned(server="torchserve", pid=1, create_time=0.0, log="")])
+    state.write(store, [Owned(server="torchserve", pid=1, started="", log="")])
     with pytest.raises(UsageError, match="run make undeploy first"):
         compare.compare(compare_arguments(tmp_path))
     assert (store.deploy_dir / "state.json").exists()

@@ -1,16 +1,14 @@
 import json
 import os
 import socket
-import time
 
-import psutil
 import pytest
 
 from experiment import demo
-from faceoff import endpoints, manifest
+from faceoff import endpoints, manifest, processes
 from faceoff.store import Store
 from serving import state
-from serving.lifecycle import Owned
+from serving.owned import Owned
 from tests.unit.faceoff.test_endpoints import endpoint
 
 
@@ -60,7 +58,7 @@ def test_a_refused_artifact_is_verified_again(store):
 
 def test_only_living_servers_of_this_export_are_taken_for_deployed(store):
     assert not demo.deployed(store, "cnn")
-    me = Owned(server="x", pid=os.getpid(), create_time=psutil.Process().create_time(), log="")
+    me = Owned(server="x", pid=os.getpid(), started=processes.started(os.getpid()) or "", log="")
     state.write(store, [me])
     endpoints.write(store.endpoints, [endpoint("torchserve")])
     assert not demo.deployed(store, "cnn")  # of another export
@@ -69,7 +67,7 @@ def test_only_living_servers_of_this_export_are_taken_for_deployed(store):
     data[0]["export_sha256"] = current
     store.endpoints.write_text(json.dumps(data))
     assert demo.deployed(store, "cnn")
-    state.write(store, [Owned(server="x", pid=os.getpid(), create_time=time.time() + 1e6, log="")])
+    state.write(store, [Owned(server="x", pid=os.getpid(), started="some other time", log="")])
     assert not demo.deployed(store, "cnn")
 
 

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,6 +11,26 @@ from faceoff import cores, processes
 from faceoff.errors import StageError
 
 SPAWN = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+
+
+def test_a_process_is_known_again_whatever_its_name_and_not_in_another_boot(tmp_path, monkeypatch):
+    named = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b') Z 1 2 3'); print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", named], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"\n"
+    first = processes.started(process.pid)
+    assert first == processes.started(process.pid)
+    assert first is not None
+    assert first.startswith(f"{Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()[19]} ticks")
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "BOOT_ID", tmp_path / "boot_id")
+        processes.BOOT_ID.write_text("another\n")
+        assert processes.started(process.pid) not in (first, None)
+    process.stdin.close()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.started(process.pid) is None  # a zombie
+    process.wait()
+    process.stdout.close()
+    assert processes.started(process.pid) is None
 
 
 def test_the_last_line_is_the_result():

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -152,6 +153,64 @@ def test_a_server_that_hangs_is_a_timeout_that_says_how_long(asynchronous):
         with pytest.raises(RequestError, match=r"no answer from http://.*:predict within 0.2 s"):
             ask(endpoint(rest_port=port), "rest", asynchronous=asynchronous, timeout_s=0.2)
         assert len(seen) == 1
+
+
+@contextmanager
+def trickling(head, slow, pause_s):
+    """A server that sends `head` at once and then a byte of `slow` after each pause, until the client has gone."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(head)
+                for byte in slow:
+                    time.sleep(pause_s)
+                    connection.sendall(bytes([byte]))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+@both
+@pytest.mark.parametrize("pause_s", [0.05, 0.6])
+@pytest.mark.parametrize(
+    ("head", "slow"),
+    [(b"", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40), (b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n", b" " * 60)],
+    ids=["head", "body"],
+)
+def test_the_time_limit_is_the_whole_requests(head, slow, pause_s, asynchronous):
+    with trickling(head, slow, pause_s) as port:
+        started = time.monotonic()
+        with pytest.raises(RequestError, match=r"no answer from http://.*:predict within 0.8 s"):
+            ask(endpoint(rest_port=port), "rest", asynchronous=asynchronous, timeout_s=0.8)
+        assert 0.8 <= time.monotonic() - started < 1.15
+
+
+def test_every_request_of_a_connection_has_the_whole_limit():
+    with rest() as (port, seen), Client(endpoint(rest_port=port), SIGNATURE, protocol="rest", timeout_s=0.5) as client:
+        for _ in range(3):
+            time.sleep(0.3)
+            client.predict(ROWS)
+        assert len(seen) == 3
+
+
+@both
+def test_no_proxy_is_between_us_and_a_server(monkeypatch, asynchronous):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        reached = rpc(lambda context: context.abort(grpc.StatusCode.NOT_FOUND, "reached"))
+        with reached as (port, _), pytest.raises(RequestError, match="reached"):
+            ask(endpoint(grpc_port=port), "grpc", asynchronous=asynchronous)
+        with rest() as (port, _):
+            ask(endpoint(rest_port=port), "rest", asynchronous=asynchronous)
 
 
 @both

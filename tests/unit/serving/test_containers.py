@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from faceoff.errors import FaceoffError, UsageError
 from faceoff.signature import Signature, TensorSpec
 from faceoff.store import Store
-from serving import containers, containers_compose, containers_images
+from serving import containers, containers_compose, containers_images, containers_k8s
 from serving.lifecycle import Job, Served
 from serving.servers import server_class
 from tests.conftest import ROOT
@@ -63,6 +64,34 @@ def test_tensorflow_servings_flags_and_files_name_places_inside(tmp_path):
     assert 'base_path: "/models/cnn"' in (tmp_path / "models.config").read_text()
 
 
+@pytest.mark.parametrize(
+    ("server", "setting", "value"),
+    [
+        ("tfserving", "flags", {"tensorflow_session_config": "a b"}),
+        ("tfserving", "flags", {"tensorflow_session_config": "it's"}),
+        ("tfserving", "flags", {"tensorflow_session_config": "$HOME"}),
+        ("tfserving", "flags", {"tensorflow_session_config": "a;b"}),
+        ("torchserve", "jvm_args", ["-XX:OnOutOfMemoryError=kill -9 %p"]),
+        ("torchserve", "environment", {"NAME": "$HOME"}),
+        ("torchserve", "environment", {"NAME": "a #b"}),
+        ("torchserve", "environment", {"NAME": " a"}),
+    ],
+)
+def test_a_value_that_the_containers_tools_would_change_is_refused(server, setting, value, tmp_path):
+    given = job(server)
+    given = replace(given, settings={**given.settings, setting: value})
+    with pytest.raises(UsageError, match="containers do not hand on as it is"):
+        containers.flags(given, tmp_path) if setting == "flags" else containers.environment(server, given)
+
+
+def test_what_jvm_args_and_variables_mostly_are_is_handed_on():
+    given = job("torchserve")
+    settings = {**given.settings, "jvm_args": ["-Xlog:gc*:stdout", "-Da=b"], "environment": {"XLA_FLAGS": "--a=1 --b=2"}}
+    found = containers.environment("torchserve", replace(given, settings=settings))
+    assert found["JDK_JAVA_OPTIONS"].endswith(" -Xlog:gc*:stdout -Da=b")
+    assert found["XLA_FLAGS"] == "--a=1 --b=2"
+
+
 def test_the_health_check_knows_every_model_and_version():
     assert containers.environment("tfserving", job("tfserving", versions=(1, 3)))["FACEOFF_MODELS"] == "cnn/1 cnn/3"
 
@@ -104,6 +133,29 @@ def test_what_cannot_be_taken_down_is_not_forgotten(tmp_path):
     containers.remember(store, containers.Running(target="compose", servers=["torchserve"], down=[["true"]]))
     assert containers.take_down(store) == ["torchserve"]
     assert containers.take_down(store) == []
+
+
+def test_a_tool_that_has_gone_is_a_fault_that_names_it():
+    with pytest.raises(FaceoffError, match=r"could not take it down: /nowhere/docker cannot be started \(No such file"):
+        containers.command(["/nowhere/docker", "down"], {}, "take it down")
+
+
+def test_ports_that_are_forwarded_and_not_on_record_are_stopped_with_their_server(tmp_path, monkeypatch):
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text("#!/bin/sh\nexec sleep 600\n")
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("KUBECTL", str(kubectl))
+
+    def full(store, owned):
+        raise OSError("no room")
+
+    monkeypatch.setattr(containers_k8s.state, "write", full)
+    server = server_class("torchserve")(replace(job("torchserve"), workdir=tmp_path), {"torchserve rest": 1})
+    with pytest.raises(OSError, match="no room"):
+        containers_k8s._forward(Store(artifacts=tmp_path), [server])
+    assert server.process.poll() is None
+    server.stop()
+    assert server.process.poll() is not None
 
 
 def test_images_are_named_after_what_constraints_pin():

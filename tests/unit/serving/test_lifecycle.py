@@ -2,30 +2,20 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
 import sys
-import threading
 
 import numpy as np
-import psutil
 import pytest
 
+from faceoff import processes
 from faceoff.endpoints import nowhere
 from faceoff.errors import FaceoffError, UsageError
 from faceoff.signature import image_classifier
-from faceoff.store import Store
-from serving import state
 from serving.deploy import resolve
-from serving.lifecycle import Job, Launch, Owned, Served, choose_ports
+from serving.lifecycle import Job, Launch, Served, choose_ports
 from serving.servers import torchserve
 from serving.servers.tfserving import TfServing, find_model_server
 from serving.servers.torchserve import TorchServe
-
-
-def sleeper():
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    owned = Owned(server="fake", pid=process.pid, create_time=psutil.Process(process.pid).create_time(), log="x")
-    return process, owned
 
 
 def test_a_taken_port_is_named_with_what_to_do():
@@ -44,59 +34,6 @@ def test_free_ports_are_different_and_standard_ones_are_kept():
     assert choose_ports({"a": port}, "standard") == {"a": port}
     with pytest.raises(UsageError, match="PORTS="):
         choose_ports({}, "any")
-
-
-def test_only_the_very_process_is_stopped():
-    process, owned = sleeper()
-    try:
-        stranger = dataclasses.replace(owned, create_time=owned.create_time - 100)
-        assert not stranger.alive()
-        assert not stranger.stop()
-        assert process.poll() is None
-        assert owned.alive()
-        assert owned.stop()
-        process.wait(timeout=30)
-        assert not owned.stop()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_state_is_found_again_and_stopped(tmp_path):
-    store = Store(artifacts=tmp_path)
-    process, owned = sleeper()
-    try:
-        state.write(store, [owned])
-        store.endpoints.write_text("[]")
-        assert state.stop_all(store) == ["fake"]
-        process.wait(timeout=30)
-        assert not store.endpoints.exists()
-        assert state.read(store) == []
-        assert state.stop_all(store) == []
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_two_deploys_at_once_are_refused_with_who_is_at_work(tmp_path):
-    store = Store(artifacts=tmp_path)
-    failed = []
-
-    def second():
-        try:
-            with state.lock(store, "deploy"):
-                pass
-        except UsageError as error:
-            failed.append(str(error))
-
-    with state.lock(store, "undeploy"):
-        thread = threading.Thread(target=second)
-        thread.start()
-        thread.join()
-    assert len(failed) == 1
-    assert failed[0].startswith("undeploy (pid ")
-    second()
-    assert len(failed) == 1
 
 
 def test_tfserving_is_the_real_one_where_it_is_named(tmp_path, monkeypatch, capsys):
@@ -245,6 +182,20 @@ def test_the_life_of_a_server_ends_with_its_process_whatever_it_does(tmp_path):
     with pytest.raises(FaceoffError, match=r"ended with exit code 1 while starting.*OSError: no room"):
         server.wait_ready(60)
     server.stop()
+
+
+def test_a_start_that_is_not_on_record_yet_is_stopped_all_the_same(tmp_path, monkeypatch):
+    class Sleeper(TorchServe):
+        def launch(self):
+            return Launch(argv=[sys.executable, "-c", "import time; time.sleep(600)"])
+
+    server = Sleeper(job(tmp_path), {})
+    monkeypatch.setattr(processes, "started", lambda pid: 1 / 0)  # between the start and what is returned of it
+    with pytest.raises(ZeroDivisionError):
+        server.start()
+    assert server.process.poll() is None
+    server.stop()
+    assert server.process.poll() is not None
 
 
 @pytest.mark.parametrize(("container", "pids", "threads"), [(None, (os.getpid(),), 7), ("faceoff-torchserve-1", (), None)])

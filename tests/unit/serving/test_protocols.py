@@ -9,7 +9,7 @@ import pytest
 from faceoff import images
 from faceoff.endpoints import Endpoint
 from faceoff.errors import UsageError
-from faceoff.signature import Signature, TensorSpec, image_classifier, image_generator
+from faceoff.signature import Signature, TensorSpec, image_classifier, image_generator, token_classifier
 from serving.codecs import DecodeError
 from serving.protocols import codec
 
@@ -62,6 +62,46 @@ def test_json_answers_are_read_strictly():
             rest.decode(wrong, 2)
 
 
+def numbers(dtype):
+    """A model whose one output is two numbers a row."""
+    return Signature(inputs=SIGNATURE.inputs, outputs=(TensorSpec(name="y", dtype=dtype, shape=(2,)),))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "row", "words"),
+    [
+        ("float32", '["1.5", 2]', "'y' holds values of type <U"),
+        ("float32", "[true, false]", "'y' holds values of type bool, expected float32"),
+        ("float32", "[null, 1.0]", "'y' holds values of type object"),
+        ("float32", "[1.0]", r"'y' has shape \(1, 1\)"),
+        ("float32", '{"y": [1.0, 2.0]}', "'y' holds values of type object"),
+        ("float32", "[[1.0], 2.0]", "not a predictions document"),
+        ("int32", "[1.7, 2]", "'y' holds values of type float64, expected int32"),
+        ("int32", "[NaN, 2]", "'y' holds values of type float64, expected int32"),
+        ("int32", "[1, 2147483648]", "'y' holds values beyond int32"),
+    ],
+)
+def test_values_of_another_kind_are_not_made_into_numbers(dtype, row, words):
+    with pytest.raises(DecodeError, match=words):
+        codec(endpoint("tfserving"), numbers(dtype), "rest").decode(b'{"predictions": [%s]}' % row.encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "row", "values"),
+    [
+        ("float32", "[1, 2.5]", [1.0, 2.5]),
+        ("float32", "[-0.0, 3]", [-0.0, 3.0]),
+        ("float32", "[NaN, -Infinity]", [np.nan, -np.inf]),
+        ("int64", "[1, -9007199254740993]", [1, -9007199254740993]),
+    ],
+)
+def test_numbers_are_read_as_the_servers_write_them(dtype, row, values):
+    rest = codec(endpoint("tfserving"), numbers(dtype), "rest")
+    found = rest.decode(b'{"predictions": [%s]}' % row.encode(), 1)["y"]
+    assert found.dtype == np.dtype(dtype)
+    assert found.tobytes() == np.array([values], dtype).tobytes()
+
+
 def test_several_inputs_and_outputs_go_as_one_object_a_row():
     spec = {"dtype": "int32", "shape": (2,)}
     both = Signature(
@@ -74,6 +114,17 @@ def test_several_inputs_and_outputs_go_as_one_object_a_row():
     outputs = rest.decode(b'{"predictions": [{"a": 1.5, "b": [2.5]}]}', 1)
     assert outputs["a"].tolist() == [1.5]
     assert outputs["b"].tolist() == [[2.5]]
+    for wrong, words in {
+        '{"a": 1.5, "b": [2.5]}, {"a": 1.5, "b": [2.5]}': r"'a' has shape \(2,\), expected \(1,\)",
+        '{"a": 1.5, "b": [2.5, 3.5]}': r"'b' has shape \(1, 2\)",
+        '{"a": 1.5, "b": [2.5], "c": 1}': r"a row of \['a', 'b', 'c'\], expected \['a', 'b'\]",
+        '{"a": 1.5}': r"a row of \['a'\], expected",
+        "{}": r"a row of \[\], expected",
+        "1.5": "a row of float, expected",
+        '{"a": "1.5", "b": [2.5]}': "'a' holds values of type <U",
+    }.items():
+        with pytest.raises(DecodeError, match=words):
+            rest.decode(b'{"predictions": [%s]}' % wrong.encode(), 1)
 
 
 def test_raw_and_npy_are_the_bytes_of_the_rows():
@@ -101,6 +152,10 @@ def test_torchserve_grpc_carries_the_raw_bytes():
     assert np.array_equal(grpc.decode(answer, 2)["logits"], LOGITS)
     with pytest.raises(DecodeError):
         grpc.decode(b"\xff\xff\xff", 2)
+    refusal = b'{"error": "busy"}       '
+    assert len(refusal) == LOGITS.nbytes
+    with pytest.raises(DecodeError, match=r"a refusal: .*busy"):
+        grpc.decode(inference_pb2().PredictionResponse(prediction=refusal).SerializeToString(), 2)
 
 
 def response(**changes):
@@ -155,6 +210,12 @@ def test_base64_is_the_bytes_of_each_row():
     assert np.array_equal(rest.decode(json.dumps({"predictions": LOGITS.tolist()}).encode(), 2)["logits"], LOGITS)
     with pytest.raises(UsageError, match=r"takes no encoding 'b64' over rest \(in its JSON .* is a string tensor"):
         codec(endpoint("tfserving"), SIGNATURE, "rest", "b64")
+
+
+@pytest.mark.parametrize("encoding", ["b64", "npy"])
+def test_an_encoding_of_one_array_is_not_for_a_model_of_two(encoding):
+    with pytest.raises(UsageError, match=rf"'cnn' cannot be said in encoding '{encoding}': it is .'ids', 'mask'. to .'logits'."):
+        codec(endpoint("torchserve"), token_classifier((4,), 3), "rest", encoding)
 
 
 def test_an_encoding_a_server_does_not_take_is_a_mistake():

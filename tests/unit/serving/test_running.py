@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_the_cores_of_several_processes_are_all_of_theirs():
     usable = sorted(os.sched_getaffinity(0))
     with child(usable[0]) as one, child(usable[-1]) as two:
         assert running.cores([one, two]) == tuple(sorted({usable[0], usable[-1]}))
+
+
+def test_another_users_process_is_said(monkeypatch):
+    def denied(self, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    for ask, name in ((running.environment, "environ"), (lambda pid: running.allocator([pid]), "maps")):
+        with pytest.raises(FaceoffError, match=rf"process 7 is another user's: its {name} in /proc may not be read"):
+            ask(7)
 
 
 def test_a_process_that_has_gone_is_said_and_counts_nothing():
