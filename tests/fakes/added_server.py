@@ -124,7 +124,8 @@ def main() -> None:
         def Predict(self, request, context):  # noqa: N802
             (tensor,) = request.inputs.values()
             shape = [dim.size for dim in tensor.tensor_shape.dim]
-            found = answer(np.frombuffer(tensor.tensor_content, np.float32).reshape(shape))
+            sent = tensor.tensor_content or np.asarray(tensor.float_val, np.float32).tobytes()
+            found = answer(np.frombuffer(sent, np.float32).reshape(shape))
             response = tfs.predict_pb2.PredictResponse()
             out = response.outputs["logits"]
             out.dtype, out.tensor_content = tfs.types_pb2.DT_FLOAT, found.tobytes()
