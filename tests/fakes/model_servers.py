@@ -177,7 +177,8 @@ async def _serve(behaviour: str) -> None:
     async def predict(request: Any, context: Any) -> Any:
         tensor = request.inputs["images"]
         shape = [dim.size for dim in tensor.tensor_shape.dim]
-        found = await model.predict("grpc", np.frombuffer(tensor.tensor_content, dtype="<f4").reshape(shape))
+        values = np.frombuffer(tensor.tensor_content, dtype="<f4") if tensor.tensor_content else np.float32(tensor.float_val)
+        found = await model.predict("grpc", values.reshape(shape))
         if found is None and model.behaviour == "broken":
             return tfs.predict_pb2.PredictResponse()
         if found is None:
