@@ -57,7 +57,7 @@ def _lockstep(records: Sequence[Study]) -> list[Block]:
                 Cell(text="never" if apart is None else f"step {apart + 1}"),
                 Cell(
                     text=formats.small(exact["max_abs_loss_difference"]) if exact else formats.NONE,
-                    note=f"bound {formats.small(exact['bound'])}" if exact else "",
+                    note=_judged(exact) if exact else "",
                 ),
                 *(Cell(text=formats.percent(accuracy[key])) for key in identity.FRAMEWORKS),
                 _equality(lockstep),
@@ -95,6 +95,12 @@ def _lockstep(records: Sequence[Study]) -> list[Block]:
         "answers has no accuracy.",
     )
     return [Heading(text="In lock-step, model by model", id="training-lockstep"), table, *_cost(records), *plots]
+
+
+def _judged(exact: dict[str, Any]) -> str:
+    """Over how many steps float64 was held to what: a model that did not part takes a few, for its running statistics."""
+    steps = f"{formats.plural(exact['bound_steps'], 'step')}, " if "bound_steps" in exact else ""
+    return f"{steps}bound {formats.small(exact['bound'])}"
 
 
 def _equality(lockstep: dict[str, Any]) -> Cell:
