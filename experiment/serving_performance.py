@@ -46,6 +46,11 @@ class Subject:
         """How the page names the settings: like `tuned` or `tuned+batch16`."""
         return f"{self.tuning}+{Path(self.settings).stem}" if self.settings else self.tuning
 
+    def run(self, *parts: object) -> str:
+        """The name of a run of the load suite with it; a run's name takes no `+`."""
+        first, *rest = parts
+        return "-".join(map(str, (first, self.server, self.label.replace("+", "-"), *rest)))
+
     @property
     def arguments(self) -> tuple[str, ...]:
         """Options of serving.deploy."""
@@ -173,7 +178,7 @@ def _subject(
         for number, profile in profiles.items():
             for protocol, encoding in ENCODINGS.get(server, TF_ENCODINGS):
                 load = ("--profile", profile, "--protocols", protocol, "--encodings", encoding, "--rows", str(number))
-                run = f"{args.run}-{name}-{server}-{tuning}-{protocol}-{encoding}-{number}"
+                run = subject.run(f"{args.run}-{name}", protocol, encoding, number)
                 entry = _combination(store, run, *load, *model, *roots)
                 found.append(
                     {"server": server, "tuning": tuning, "rows": number, "protocol": protocol, "encoding": encoding, **entry}

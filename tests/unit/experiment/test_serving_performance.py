@@ -3,6 +3,7 @@ import pytest
 from experiment.serving_performance import Subject, load_profile, subjects_of
 from faceoff import presets
 from faceoff.errors import UsageError
+from faceoff.store import Store
 
 
 def limits(rows, handler, onnx):
@@ -35,6 +36,9 @@ def test_a_subject_is_a_server_its_preset_and_settings_over_that():
     assert found[1].label == "tuned+batch16"
     assert found[1].arguments[-2:] == ("--settings", "presets/settings/batch16.yaml")
     assert found[2].label == "tuned"
+    runs = [subject.run("sp-cnn", "rest", "json", 1) for subject in found]
+    assert runs[1:] == ["sp-cnn-torchserve-tuned-batch16-rest-json-1", "sp-cnn-tfserving-embedded-tuned-rest-json-1"]
+    assert [Store().run_dir(run).name for run in runs] == runs  # names that a run may have
 
 
 @pytest.mark.parametrize(
