@@ -46,10 +46,9 @@ class Subject:
         """How the page names the settings: like `tuned` or `tuned+batch16`."""
         return f"{self.tuning}+{Path(self.settings).stem}" if self.settings else self.tuning
 
-    def run(self, *parts: object) -> str:
+    def run(self, prefix: str, *parts: object) -> str:
         """The name of a run of the load suite with it; a run's name takes no `+`."""
-        first, *rest = parts
-        return "-".join(map(str, (first, self.server, self.label.replace("+", "-"), *rest)))
+        return "-".join(map(str, (prefix, self.server, self.label.replace("+", "-"), *parts)))
 
     @property
     def arguments(self) -> tuple[str, ...]:

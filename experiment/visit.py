@@ -24,7 +24,7 @@ from faceoff import endpoints, processes, progress, servables
 from faceoff.endpoints import Endpoint
 from faceoff.errors import InvalidError, StageError
 from faceoff.store import Store, write_atomic
-from serving.lifecycle import ignore_interrupts
+from serving.interrupts import ignore_interrupts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,9 +139,9 @@ def shared(options: Options, chosen: Sequence[str], num_connections: int, num_wo
             if name in chosen:
                 many = f"{options.engines} engines and {num_workers} workers"
                 raise UsageError(f"scenario {name} with {many}: one request is in flight, expected one engine")
-    known = [options.rate * options.duration] if options.rate is not None and options.duration is not None else []
-    for num_requests in known:
-        if (why := too_few(math.floor(num_requests), options.engines * num_workers)) is not None:
+    if options.rate is not None and options.duration is not None:
+        why = too_few(math.floor(options.rate * options.duration), options.engines * num_workers)
+        if why is not None:
             raise UsageError(f"rate {options.rate:g} for {options.duration:g} s: {why}")
     if num_workers == 1:
         return

@@ -141,21 +141,23 @@ class Session:
     def _cannot(self, measurement: Measurement) -> str | None:
         """Why it cannot even start."""
         plan = self.plan
-        num_requests = len(plan.trace_ns) if plan.trace_ns is not None and measurement.scenario == "trace" else plan.num_requests
-        if measurement.load_kind == "rate" and measurement.scenario != "trace":
-            num_requests = self._num_requests(measurement.value * plan.share[1])
+        rate = measurement.value * plan.share[1]
+        if measurement.scenario == "trace":
+            assert plan.trace_ns is not None
+            num_requests = len(plan.trace_ns)
+        else:
+            num_requests = self._num_requests(rate) if measurement.load_kind == "rate" else plan.num_requests
         if (why := too_few(num_requests, plan.options.engines * plan.share[1])) is not None:
             return why
-        rate = measurement.value * self.plan.share[1]
         if measurement.load_kind != "rate":
             return None
         if not rate > 0:
             return "the closed loop reached no throughput that a rate could be a fraction of"
         scenario = BY_NAME[measurement.scenario]
-        if scenario.windows and self.plan.profile.requests_per_window / rate > MAX_WINDOW_S:
+        if scenario.windows and plan.profile.requests_per_window / rate > MAX_WINDOW_S:
             return f"at {rate:.3g} requests/s a window would outlast {MAX_WINDOW_S:.0f} s"
-        if not scenario.windows and measurement.scenario != "trace" and self._num_requests(rate) > MAX_REQUESTS:
-            return f"{self._num_requests(rate)} requests are more than the {MAX_REQUESTS} of one schedule"
+        if not scenario.windows and measurement.scenario != "trace" and num_requests > MAX_REQUESTS:
+            return f"{num_requests} requests are more than the {MAX_REQUESTS} of one schedule"
         return None
 
     def _num_requests(self, rate: float) -> int:

@@ -25,13 +25,12 @@ from faceoff.errors import FaceoffError
 from faceoff.signature import Signature
 from serving import logs, rotate, running
 from serving import settings as settings_
-from serving.interrupts import ignore_interrupts
 from serving.metrics import ServerMetrics
 from serving.owned import Owned
 from serving.placement import HOST, choose_ports
 from serving.running import Compute, Running
 
-__all__ = ["HOST", "Job", "Launch", "Owned", "Served", "Server", "choose_ports", "ignore_interrupts"]
+__all__ = ["HOST", "Job", "Launch", "Owned", "Served", "Server", "choose_ports"]
 
 START_DEADLINE_S = 180.0  # of one model version; each further one, which may be a worker that imports torch, has MORE_S
 MORE_S = 60.0
