@@ -23,6 +23,7 @@ TUNINGS = ("default", "best")
 DEPLOY_S = 9.0  # measured on two cores: stop the one before, start, ready, parity
 RUN_S = 5.0  # of the load suite: processes, connections, waits for rest
 SEARCH_PROBES = 12  # what an unbounded search takes
+SEARCH_SLOS, CONFIRM_SLOS = 40, 100  # the shortest windows of max_qps (loadtest/searches.py)
 
 Role = Literal["ab", "aa", "wide"]
 
@@ -104,14 +105,11 @@ def wide_visits(servers: Sequence[str], profile: Profile, seed: int) -> list[Vis
 def load_seconds(load: LoadProfile, profile: Profile, capacity: float, rate: float) -> float:
     """About how long one protocol of a visit takes, for a server that answers `capacity` requests a second in a closed loop."""
     num = load.windows * load.requests_per_window
-    probes = (profile.probes or SEARCH_PROBES) + 1
-    probe_s = max(load.requests_per_window / capacity, searched_s(load))
-    return (load.warmup_requests + num) / capacity + num / rate + probes * probe_s + RUN_S
-
-
-def searched_s(load: LoadProfile) -> float:
-    """The shortest window of max_qps (loadtest/searches.py): twenty SLOs."""
-    return 20 * load.slo_ms / 1000
+    search_s, confirm_s = (
+        max(load.requests_per_window / capacity, slos * load.slo_ms / 1000) for slos in (SEARCH_SLOS, CONFIRM_SLOS)
+    )
+    searched_s = (profile.probes or SEARCH_PROBES) * search_s + confirm_s
+    return (load.warmup_requests + num) / capacity + num / rate + searched_s + RUN_S
 
 
 def _read() -> dict[str, Any]:

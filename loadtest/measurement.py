@@ -194,7 +194,7 @@ def figures(samples: Path, scenario: str, slo_ms: float | None) -> Figures:
     num, num_failed = len(latency_ms), int(np.count_nonzero(~columns.ok))
     histogram.write(samples.with_suffix(".hgrm"), latency_ms)
     blocks = None
-    if BY_NAME[scenario].windows and (num_blocks := guard.num_blocks(num)) is not None:
+    if BY_NAME[scenario].steady and (num_blocks := guard.num_blocks(num)) is not None:
         blocks = tuple(stats.percentile(block, 0.5) for block in np.array_split(latency_ms, num_blocks))
     good = columns.ok & columns.not_wrong
     if slo_ms is not None:

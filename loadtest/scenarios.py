@@ -18,9 +18,8 @@ OFFLINE_ROWS = 32
 class Scenario:
     """One kind of load.
 
-    `loop` is closed or open. `windows` that are alike can be repeated alone and are judged for stability; without them
-    the schedule is one piece. `rate` says that the load is a number of requests a second. `searches`: it measures
-    more than one load.
+    `loop` is closed or open. `windows` that are alike can be repeated alone; without them the schedule is one piece. `rate` says
+    that the load is a number of requests a second. `searches`: it measures more than one load.
     """
 
     name: str
@@ -34,6 +33,11 @@ class Scenario:
     def closed(self) -> bool:
         """Whether the next request waits for an answer."""
         return self.loop == "closed"
+
+    @property
+    def steady(self) -> bool:
+        """Whether its p50s must come to rest: not where the load changes or the SLO is the test (loadtest/searches.py)."""
+        return self.windows and self.name != "max_qps"
 
 
 # The place of a name is a word of its windows' seeds: new ones are added at the end.

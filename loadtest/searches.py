@@ -3,7 +3,11 @@
 max_qps brackets and bisects. A rate is judged by how many of its requests are over the SLO (failed, wrong or slower): a short
 window first, whose verdict counts when a binomial test at 99% confidence is sure (MLPerf LoadGen's early stopping), else
 a whole one, which is cut off as soon as it cannot pass any more and otherwise speaks by its percentile. All rates meet the same
-arrivals, scaled, so that one that is higher is harder. The rate found is measured again with a fresh seed.
+arrivals, scaled, so that one that is higher is harder. The rate found is measured again with a fresh seed, for longer.
+
+Near the limit a queue wanders for longer than a window lasts, so that equal p50s (the steady state of other scenarios) would ask
+what no server can show. Here the SLO itself is the test: in a window of n SLOs the queue of a server that is offered more than
+1 + 1/n of what it bears reaches the SLO.
 """
 
 from __future__ import annotations
@@ -29,9 +33,10 @@ BRACKET_FACTOR = 1.5
 MAX_POINTS = 32
 SHORT_FRACTION = 4  # the short window is a fourth of the whole one
 START_FRACTION = 0.7  # of the closed throughput
+SEARCH_SLOS = 40  # a window lasts at least so many SLOs: it refuses a rate 2.5% above what the server bears
+CONFIRM_SLOS = 100  # and a confirmation so many: 1%, as near as the search came
 CONFIRM_STEP = 0.98
-MIN_SLOS = 20  # a window lasts at least so many SLOs: a rate 5% above what the server bears is over the SLO within it
-MAX_CONFIRMATIONS = 3
+MAX_CONFIRMATIONS = 5
 SWEEP_FRACTIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the closed throughput
 KNEE_FRACTION = 0.95  # a throughput below this part of the rate is beyond the knee
 _CONFIRM_SEED = 1_000_003
@@ -93,9 +98,9 @@ def confirmation_seed(seed: int, number: int) -> int:
     return seed + _CONFIRM_SEED + number
 
 
-def least(rate: float, slo_ms: float) -> int:
-    """The requests of `MIN_SLOS`. In a shorter window the queue of an overloaded server has no time to reach the SLO."""
-    return math.ceil(MIN_SLOS * slo_ms / 1000 * rate)
+def least(rate: float, slo_ms: float, num_slos: int) -> int:
+    """The requests of so many SLOs. In a shorter window the queue of an overloaded server has no time to reach the SLO."""
+    return math.ceil(num_slos * slo_ms / 1000 * rate)
 
 
 def judged(
@@ -152,7 +157,7 @@ class _Search:
             late = (rows.done_ns - rows.scheduled_ns) > slo_ns
             return int(np.count_nonzero(~rows.ok | (rows.correct == 0) | late))
 
-        found, by, num, over = judged(over_of, self.num_requests, self.allowed, least(rate, plan.slo_ms))
+        found, by, num, over = judged(over_of, self.num_requests, self.allowed, least(rate, plan.slo_ms, SEARCH_SLOS))
         point = {"rate": rate, "passed": found, "by": by, "num_requests": num, "num_over": over, "flags": flags}
         self.points.append(point)
         progress.say(f"max_qps: {rate:.1f} req/s {'passes' if found else 'fails'} ({over} of {num} over the SLO, {by})")
@@ -198,7 +203,7 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
         nonlocal measurement
         measurement = session.prepare("max_qps", rate)
         measurement.search = record
-        num_requests = max(search.num_requests, least(rate, plan.slo_ms))
+        num_requests = max(search.num_requests, least(rate, plan.slo_ms, CONFIRM_SLOS))
         session.measured(measurement, seed=confirmation_seed(plan.options.seed, number), one_piece=num_requests)
         assert measurement.figures is not None
         num = max(1, measurement.num_expected)

@@ -22,6 +22,11 @@ def test_the_first_two_keep_their_places() -> None:
     assert load_kind("server") == "rate"
 
 
+def test_what_must_come_to_a_steady_state() -> None:
+    changing = {"offline", "step", "ramp", "burst", "trace"}
+    assert {name for name in NAMES if not BY_NAME[name].steady} == {*changing, "max_qps"}
+
+
 @pytest.mark.parametrize("scenario", [name for name in NAMES if BY_NAME[name].rate])
 def test_moments_ascend_from_a_seed(scenario: str) -> None:
     one, two = offsets_s(scenario), offsets_s(scenario)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from experiment import plan
 from loadtest import searches
 from loadtest.measurement import Measurement
 
@@ -93,10 +95,32 @@ def test_a_window_of_the_search_is_long_enough_for_a_queue_to_reach_the_slo():
         asked.append(num)
         return 0
 
-    assert searches.least(5000.0, 50.0) == 5000
-    assert searches.judged(over_of, 1500, 0.01, searches.least(5000.0, 50.0)) == (True, "percentile", 5000, 0)
-    assert searches.judged(over_of, 1500, 0.01, searches.least(100.0, 50.0)) == (True, "binomial", 500, 0)
+    assert searches.least(5000.0, 50.0, 20) == 5000
+    assert searches.judged(over_of, 1500, 0.01, searches.least(5000.0, 50.0, 20)) == (True, "percentile", 5000, 0)
+    assert searches.judged(over_of, 1500, 0.01, searches.least(100.0, 50.0, 20)) == (True, "binomial", 500, 0)
     assert asked == [5000, 500]
+
+
+@pytest.mark.parametrize(("num_slos", "beyond"), [(searches.SEARCH_SLOS, 1.03), (searches.CONFIRM_SLOS, 1.02)])
+@pytest.mark.parametrize(("service_ms", "slo_ms"), [(0.5, 25.0), (0.5, 100.0), (4.0, 100.0)])
+def test_a_queue_that_is_offered_more_than_it_bears_reaches_the_slo(
+    num_slos: int, beyond: float, service_ms: float, slo_ms: float
+) -> None:
+    def over(rate: float) -> bool:
+        """Whether an M/D/1 queue is refused; constant arrivals, so that it is the growth alone that refuses it."""
+        num = searches.least(rate, slo_ms, num_slos)
+        arrivals_ms = np.arange(num) * 1000 / rate
+        # each begins when it arrives or when those before it are done: Lindley's recursion as a running maximum
+        waiting = np.maximum.accumulate(arrivals_ms - service_ms * np.arange(num)) + service_ms * np.arange(num) - arrivals_ms
+        late = int(np.count_nonzero(waiting + service_ms > slo_ms))
+        return searches.verdict(num, late, 0.01) is False
+
+    assert over(beyond * 1000 / service_ms)
+    assert not over(0.999 * 1000 / service_ms)
+
+
+def test_the_plan_of_a_comparison_knows_how_long_a_search_lasts() -> None:
+    assert (plan.SEARCH_SLOS, plan.CONFIRM_SLOS) == (searches.SEARCH_SLOS, searches.CONFIRM_SLOS)
 
 
 def measured(*confirmations: list[str], points: list[str] | None = None) -> Measurement:
