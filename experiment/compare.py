@@ -83,9 +83,7 @@ def _prepare(store: Store, model: str, device: str) -> None:
 
 
 def _protocols(text: str) -> tuple[str, ...]:
-    names = cli.comma_list(text)
-    if not names or set(names) - set(PROTOCOLS) or len(set(names)) < len(names):
-        raise UsageError(f"PROTOCOLS={text}: expected {', '.join(PROTOCOLS)} or one of them")
+    names = cli.names(text, "protocol", "PROTOCOLS", PROTOCOLS)
     return tuple(name for name in PROTOCOLS if name in names)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from faceoff import cli, devices, endpoints, manifest, presets, processes, progress
-from faceoff.errors import FaceoffError, InvalidError, StageError, UsageError, unknown
+from faceoff.errors import FaceoffError, InvalidError, StageError, UsageError
 from faceoff.store import Store
 from serving import state
 from serving.deploy import check_ports, resolve
@@ -98,10 +98,7 @@ def check(args: argparse.Namespace) -> None:
     """Raise UsageError now for what a stage would refuse only after minutes of training and exporting."""
     presets.model(args.model)
     presets.load_profile(args.profile)
-    protocols = cli.comma_list(args.protocols)
-    for protocol in protocols or [""]:
-        if protocol not in PROTOCOLS:
-            raise unknown("protocol", protocol, list(PROTOCOLS), "PROTOCOLS")
+    cli.names(args.protocols, "protocol", "PROTOCOLS", PROTOCOLS)
     devices.resolve(args.device)
     names = resolve(args.servers)
     for name in names:

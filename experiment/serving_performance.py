@@ -72,19 +72,21 @@ def subjects_of(text: str) -> list[Subject]:
     return found
 
 
+def _num_rows(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--rows: found {text!r}, expected integers of at least 1, with commas between")
+    return int(text)
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, write the record and the page; returns the ratio of tuned to default for each model."""
-    models = cli.comma_list(args.model)
-    if not models or len(set(models)) < len(models):
-        raise UsageError(f"--model {args.model!r}: expected one or more different names from presets/models, with commas between")
+    models = cli.names(args.model, "model", "--model")
     for model in models:
         presets.model(model)
     store = cli.store(args)
     if state.read(store):
         raise UsageError(f"servers are deployed from {store.artifacts}: run make undeploy first, so that one runs at a time")
-    rows = [int(text) for text in cli.comma_list(args.rows) if text.isdecimal() and int(text) > 0]
-    if not rows:
-        raise UsageError(f"--rows {args.rows}: expected integers of at least 1, with commas between")
+    rows = [_num_rows(text) for text in cli.names(args.rows, "number", "--rows")]
     subjects = subjects_of(args.subjects)
     cores = choose_cores(args.cores, share=False)
     artifacts = {model: _artifacts(store, model, args.version) for model in models}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from faceoff import cli
-from faceoff.errors import UsageError, unknown
 from faceoff.processes import ROOT
 
 ENVIRONMENTS = ROOT / ".venv-formats"
@@ -107,13 +106,7 @@ def select(text: str) -> list[Format]:
     """The rows that FORMATS names, in the registry's order. Raises UsageError."""
     groups = {r.name: {r.name, r.format, r.precision, "all", *(["default"] if r.default else [])} for r in FORMATS}
     known = set().union(*groups.values())
-    names = cli.comma_list(text)
-    wanted = set(names)
-    for name in sorted(wanted) or [text]:
-        if name not in known:
-            raise unknown("format", name, list(known), "FORMATS")
-    if len(wanted) != len(names):
-        raise UsageError(f"FORMATS={text}: expected one or more different ones, with commas between")
+    wanted = set(cli.names(text, "format", "FORMATS", known))
     return [row for row in FORMATS if groups[row.name] & wanted]
 
 

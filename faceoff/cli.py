@@ -20,12 +20,12 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from faceoff.errors import FaceoffError, UsageError
+from faceoff.errors import FaceoffError, UsageError, unknown
 from faceoff.store import Store, roots_of
 
 
@@ -59,6 +59,21 @@ def store(args: argparse.Namespace) -> Store:
 def comma_list(text: str) -> list[str]:
     """`"rest, grpc"` -> `["rest", "grpc"]`; empty parts are dropped."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def names(text: str, kind: str, variable: str, known: Collection[str] = ()) -> list[str]:
+    """A comma list of one or more different names, of `known` ones where these are given; in the order of the user's.
+
+    Raises UsageError that says which `variable` to set.
+    """
+    found = comma_list(text)
+    for name in found:
+        if known and name not in known:
+            raise unknown(kind, name, list(known), variable)
+    if not found or len(set(found)) < len(found):
+        which = f"of {', '.join(sorted(known))}, " if known else ""
+        raise UsageError(f"{variable}={text}: expected one or more different {kind}s, {which}with commas between")
+    return found
 
 
 def positive_int(text: str) -> int:

@@ -87,5 +87,5 @@ def read(store: Store, *, model: str | None = None, servers: list[str] | None = 
             matches = [endpoint for endpoint in found if endpoint.server == "tfserving-embedded"]
         if not matches:
             raise unknown("deployed server", name, [endpoint.server for endpoint in found], "SERVERS")
-        chosen += matches
+        chosen += [endpoint for endpoint in matches if endpoint not in chosen]
     return chosen

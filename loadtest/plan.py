@@ -12,7 +12,7 @@ import numpy.typing as npt
 from faceoff import cli, cores, endpoints, golden, images, manifest, presets, runs
 from faceoff.cores import CoreSplit
 from faceoff.endpoints import Endpoint
-from faceoff.errors import UsageError, unknown
+from faceoff.errors import UsageError
 from faceoff.presets import LoadProfile
 from faceoff.signature import Signature
 from faceoff.store import Store
@@ -125,7 +125,6 @@ def _deployed(options: Options, chosen: tuple[str, ...]) -> tuple[tuple[Target, 
         raise UsageError(
             f"no endpoint serves version {options.version} of {options.model!r}: run make deploy VERSION={options.version}"
         )
-    deployed = list({(endpoint.server, endpoint.version): endpoint for endpoint in deployed}.values())
     if len({endpoint.server for endpoint in deployed}) < len(deployed):
         versions = sorted({endpoint.version for endpoint in deployed})
         raise UsageError(f"versions {versions} of {options.model!r} are deployed: say which one with VERSION=")
@@ -175,12 +174,7 @@ def _by_rows(options: Options, chosen: tuple[str, ...]) -> list[tuple[int, tuple
 
 
 def _chosen(kind: str, text: str, known: tuple[str, ...], variable: str) -> tuple[str, ...]:
-    names = cli.comma_list(text) or list(known)
-    for name in names:
-        if name not in known:
-            raise unknown(kind, name, list(known), variable)
-    if len(set(names)) < len(names):
-        raise UsageError(f"{variable}={text}: expected each {kind} once")
+    names = cli.names(text, kind, variable, known) if text else known
     return tuple(name for name in known if name in names)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceoff import cli, cores, progress
-from faceoff.errors import InvalidError, unknown
+from faceoff.errors import InvalidError
 
 if TYPE_CHECKING:
     from faceoff.cores import CoreSplit
@@ -45,10 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The command; returns `rows`, `counts`, `max_qps`, `missed`. Raises InvalidError with the same beside it."""
     from loadtest.truth import cases
 
-    names = cli.comma_list(args.cases) or list(NAMES)
-    for name in names:
-        if name not in NAMES:
-            raise unknown("case", name, list(NAMES), "CASES")
+    names = cli.names(args.cases, "case", "CASES", NAMES) if args.cases else NAMES
     until = time.monotonic() + BUDGET_S
     found: dict[str, Any] = {"rows": [], "counts": [], "max_qps": None, "missed": [], "invalid": []}
     with tempfile.TemporaryDirectory(prefix="faceoff-selftest-") as folder:

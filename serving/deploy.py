@@ -37,8 +37,8 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     stack = containers.stack(args.target)
     names = stack.resolve(args.servers) if stack else resolve(args.servers)
     store = cli.store(args)
-    chosen = [presets.model(name) for name in different("MODEL", args.model)]
-    versions = [_version(text) for text in different("VERSION", args.version)]
+    chosen = [presets.model(name) for name in cli.names(args.model, "model", "MODEL")]
+    versions = [_version(text) for text in cli.names(args.version, "version", "VERSION")]
     labels = _labels(args.labels, versions)
     cores = choose_cores(args.cores, share=args.share_generator)
     device = devices.resolve(args.device)
@@ -109,14 +109,6 @@ def resolve(servers: str) -> list[str]:
                 )
     if not names or len(set(names)) != len(names):
         raise UsageError(f"SERVERS={servers}: expected one or more different servers (tfserving may stand for the embedded one)")
-    return names
-
-
-def different(variable: str, text: str) -> list[str]:
-    """A comma list of different names. Raises UsageError."""
-    names = cli.comma_list(text)
-    if not names or len(set(names)) != len(names):
-        raise UsageError(f"{variable}={text}: expected one or more different ones, with commas between")
     return names
 
 

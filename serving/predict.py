@@ -18,7 +18,7 @@ import numpy as np
 
 from faceoff import cli, endpoints, manifest, presets, progress
 from faceoff.endpoints import Endpoint
-from faceoff.errors import UsageError, unknown
+from faceoff.errors import UsageError
 from faceoff.signature import Arrays, Signature
 from serving import inputs
 from serving.client import TIMEOUT_S, Client
@@ -31,10 +31,7 @@ def predict(args: argparse.Namespace) -> dict[str, Any]:
     """Ask everyone; returns the answers, class and values of each row."""
     presets.model(args.model)
     store = cli.store(args)
-    protocols = cli.comma_list(args.protocols)
-    for protocol in protocols:
-        if protocol not in PROTOCOLS:
-            raise unknown("protocol", protocol, list(PROTOCOLS), "PROTOCOLS")
+    protocols = cli.names(args.protocols, "protocol", "PROTOCOLS", PROTOCOLS)
     if args.timeout <= 0:
         raise UsageError(f"--timeout {args.timeout}: expected seconds, more than 0")
     found = endpoints.read(store, model=args.model, servers=cli.comma_list(args.servers) if args.servers else None)

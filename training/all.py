@@ -22,14 +22,15 @@ from training import study
 def train_all(args: argparse.Namespace) -> dict[str, Any]:
     """Train the models, then build the report; returns the JSON line."""
     jobs.check_kind(args.train, args.seeds)
-    for name in args.models:  # all, before the first is trained
+    models = cli.names(args.models, "model", "--models")
+    for name in models:  # all, before the first is trained
         jobs.check(presets.model(name), precision=args.precision, profile=args.profile, device=args.device)
     left_out = {}
     if args.train == "native":
-        left_out = {name: why for name in args.models if (why := study.why_not(presets.model(name), args.profile))}
-    chosen = [name for name in args.models if name not in left_out]
+        left_out = {name: why for name in models if (why := study.why_not(presets.model(name), args.profile))}
+    chosen = [name for name in models if name not in left_out]
     if not chosen:
-        raise UsageError(f"--models {','.join(args.models)}: expected one with an accuracy to compare (TRAIN=native)")
+        raise UsageError(f"--models {args.models}: expected one with an accuracy to compare (TRAIN=native)")
     for name, why in left_out.items():
         progress.say(f"train-all: {name} is left out: it {why}")
     roots = ("--run", args.run, "--artifacts", str(args.artifacts), "--results", str(args.results))
@@ -60,7 +61,7 @@ def train_all(args: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """`python -m training.all`."""
     parser = cli.Parser(prog="python -m training.all", description=__doc__)
-    parser.add_argument("--models", type=cli.comma_list, default=list(presets.MODELS), help="comma list (default: every model)")
+    parser.add_argument("--models", default=",".join(presets.MODELS), help="comma list (default: every model)")
     parser.add_argument("--train", default="lockstep", help="lockstep or native (default: %(default)s)")
     parser.add_argument("--seeds", type=cli.positive_int, default=None, help="how many, with --train native (default: train's)")
     parser.add_argument("--precision", default="float32", help="of both sides (default: %(default)s)")

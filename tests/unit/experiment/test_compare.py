@@ -327,7 +327,7 @@ def test_a_failure_keeps_what_was_measured_beside_the_run(tmp_path, capsys):
     [
         (["--profile", "fast"], "unknown profile 'fast'"),
         (["--servers", "torchserve"], "at least two servers"),
-        (["--protocols", "soap"], "PROTOCOLS=soap"),
+        (["--protocols", "soap"], "unknown protocol 'soap': expected one of grpc, rest (set PROTOCOLS=...)"),
         (["--model", "cn"], "unknown model 'cn'"),
         (["--prices", "none.yaml"], "PRICES=none.yaml"),
         (["--run", "../x"], "run name '../x'"),

@@ -107,7 +107,7 @@ def test_a_port_in_use_is_said_before_anything_is_trained(tmp_path, capsys):
         (["--model", "nope"], "unknown model 'nope'"),
         (["--profile", "nope"], "unknown profile 'nope'"),
         (["--protocols", "rest,nope"], "unknown protocol 'nope'"),
-        (["--protocols", ""], "unknown protocol ''"),
+        (["--protocols", ""], "PROTOCOLS=: expected one or more different protocols"),
         (["--device", "nope"], "unknown device 'nope'"),
         (["--servers", "nope"], "unknown server 'nope'"),
         (["--servers", "tfserving-embedded", "--tuning", "nope"], "unknown settings of tfserving-embedded 'nope'"),

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from experiment.serving_performance import Subject, load_profile, subjects_of
+from experiment.serving_performance import Subject, load_profile, main, subjects_of
 from faceoff import presets
 from faceoff.errors import UsageError
 from faceoff.store import Store
@@ -53,3 +55,18 @@ def test_a_subject_is_a_server_its_preset_and_settings_over_that():
 def test_a_subject_that_cannot_be_is_refused_before_anything_runs(text, says):
     with pytest.raises(UsageError, match=says):
         subjects_of(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model", "cnn,cnn"], "--model=cnn,cnn: expected one or more different models"),
+        (["--rows", "1,x"], "--rows: found 'x', expected integers of at least 1"),
+        (["--rows", "1,1"], "--rows=1,1: expected one or more different numbers"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_runs(capsys, tmp_path, options, says):
+    code = main([*options, "--artifacts", str(tmp_path / "a"), "--results", str(tmp_path / "r")])
+    assert code == 2
+    assert says in json.loads(capsys.readouterr().out)["error"]
+    assert list(tmp_path.iterdir()) == []

@@ -128,3 +128,15 @@ def test_a_port_is_1_to_65535(text):
     assert (cli.port("1"), cli.port("65535")) == (1, 65535)
     with pytest.raises(argparse.ArgumentTypeError, match="expected 1 to 65535, got"):
         cli.port(text)
+
+
+def test_names_are_different_and_known() -> None:
+    assert cli.names(" rest, grpc ,", "protocol", "PROTOCOLS", ("grpc", "rest")) == ["rest", "grpc"]
+    assert cli.names("a", "model", "MODEL") == ["a"]
+    for text in ("", ",", "rest,rest"):
+        with pytest.raises(UsageError, match=f"PROTOCOLS={text}: expected one or more different protocols, of grpc, rest, "):
+            cli.names(text, "protocol", "PROTOCOLS", ("rest", "grpc"))
+        with pytest.raises(UsageError, match=f"MODEL={text}: expected one or more different models, "):
+            cli.names(text, "model", "MODEL")
+    with pytest.raises(UsageError, match="unknown protocol 'soap'"):
+        cli.names("rest,soap", "protocol", "PROTOCOLS", ("rest", "grpc"))

@@ -42,6 +42,10 @@ def test_the_order_is_the_users(store):
     assert [e.server for e in found] == ["tfserving-embedded", "torchserve"]
 
 
+def test_a_server_under_two_names_is_one(store):
+    assert [e.server for e in endpoints.read(store, servers=["tfserving", "tfserving-embedded"])] == ["tfserving-embedded"]
+
+
 def test_nothing_deployed_names_the_command(tmp_path):
     with pytest.raises(MissingStageError, match="run: make deploy MODEL=cnn"):
         endpoints.read(Store(artifacts=tmp_path), model="cnn")

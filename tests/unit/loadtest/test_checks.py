@@ -38,7 +38,7 @@ def base(tmp_path: Path) -> dict[str, Any]:
         ({"scenarios": "sweep", "sweep_connections": "501"}, "sweep-connections 501: expected 1 to 500"),
         ({"scenarios": "sweep", "sweep_connections": "1,4", "engines": 2}, "at least one for each of the 2 engines"),
         ({"scenarios": "server", "rate": 10.0, "duration": 0.1, "engines": 2}, "1 requests for 2 engines, expected at least 40"),
-        ({"scenarios": "closed,closed"}, "expected each scenario once"),
+        ({"scenarios": "closed,closed"}, "SCENARIO=closed,closed: expected one or more different scenarios"),
     ],
 )
 def test_what_would_not_be_measured_as_asked_is_refused(base: dict[str, Any], choices: dict[str, Any], words: str) -> None:

@@ -66,6 +66,8 @@ def test_all_passes_seeds_on_only_when_they_are_given(capsys, tmp_path, monkeypa
     ("options", "words"),
     [
         (["--models", "cnn,bogus"], "unknown model 'bogus'"),
+        (["--models", "cnn,cnn"], "--models=cnn,cnn: expected one or more different models"),
+        (["--models", ""], "--models=: expected one or more different models"),
         (["--models", "cnn", "--train", "native", "--profile", "bogus"], "unknown profile 'bogus'"),
         (["--models", "cnn", "--precision", "fp8"], "unknown precision 'fp8'"),
         (["--models", "cnn", "--precision", "tf32", "--device", "cpu"], "expected an NVIDIA GPU"),
