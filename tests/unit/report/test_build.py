@@ -368,6 +368,14 @@ def test_refused_artifacts_come_with_reason_and_command(run, capsys):
     assert "3 of 4" in text and "exceeds 1e-05" in text and "python -m export.verify --model cnn" in text
 
 
+def test_a_lower_precision_is_no_difference_of_the_exports(run, capsys):
+    edit = {"status": "verified", "precision": "int8", "max_abs_difference": 0.25}
+    records.edit(run / "records" / "verify.json", lambda verify: verify["metrics"]["artifacts"][3].update(edit))
+    make(run, capsys)
+    text = visible(texts(run)[0])
+    assert "4 of 4 largest difference 2.4 × 10⁻⁶ in float32; 1 in less" in " ".join(text.split())
+
+
 def test_verdicts_are_shown_once_there_are_some(run, capsys):
     records.edit(
         run / "summary.json", lambda s: s.update(comparisons=[{"sentence": "No difference larger than the noise floor."}])
