@@ -108,7 +108,7 @@ def load_seconds(load: LoadProfile, profile: Profile, capacity: float, rate: flo
     search_s, confirm_s = (
         max(load.requests_per_window / capacity, slos * load.slo_ms / 1000) for slos in (SEARCH_SLOS, CONFIRM_SLOS)
     )
-    searched_s = (profile.probes or SEARCH_PROBES) * search_s + confirm_s
+    searched_s = (profile.probes or SEARCH_PROBES) * search_s + 2 * confirm_s  # one is often refuted
     return (load.warmup_requests + num) / capacity + num / rate + searched_s + RUN_S
 
 

@@ -35,8 +35,8 @@ SHORT_FRACTION = 4  # the short window is a fourth of the whole one
 START_FRACTION = 0.7  # of the closed throughput
 SEARCH_SLOS = 40  # a window lasts at least so many SLOs: it refuses a rate 2.5% above what the server bears
 CONFIRM_SLOS = 100  # and a confirmation so many: 1%, as near as the search came
-CONFIRM_STEP = 0.98
-MAX_CONFIRMATIONS = 5
+CONFIRM_STEP = 0.98  # down by 2% after the first refutation, by 4% more after the second, 6% more …
+MAX_CONFIRMATIONS = 6
 SWEEP_FRACTIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the closed throughput
 KNEE_FRACTION = 0.95  # a throughput below this part of the rate is beyond the knee
 _CONFIRM_SEED = 1_000_003
@@ -81,12 +81,14 @@ def highest(passes: Callable[[float], bool], start: float, probes: int | None = 
 
 
 def confirmed_rate(found: float, counts_of: Callable[[float, int], tuple[int, int]], allowed: float) -> float | None:
-    """The rate that a fresh seed does not refute, going down a little after each refutation; None after the last.
+    """The rate that a fresh seed does not refute, going down further after each refutation; None after the last.
+
+    A server that stalls now and then lets a rate pass in the shorter windows of the search, and is refuted far below it.
 
     `counts_of(rate, number)` measures confirmation `number`: its requests, and how many are over the SLO.
     """
     for number in range(MAX_CONFIRMATIONS):
-        rate = found * CONFIRM_STEP**number
+        rate = found * CONFIRM_STEP ** (number * (number + 1) // 2)
         num, over = counts_of(rate, number)
         if verdict(num, over, allowed) is not False:
             return rate
@@ -189,7 +191,7 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
         "max_qps": None,
         "confirmed": False,
         "confirmations": [],
-        "bracket": bracket(search.points),
+        "bracket": bracket(search.points, []),
         "points": search.points,
     }
     measurement = session.prepare("max_qps", found or start)
@@ -209,22 +211,26 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
         num = max(1, measurement.num_expected)
         over = num - measurement.figures.num_good
         flags = [flag for attempt in measurement.accepted for flag in attempt.flags]
-        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over, "flags": flags})
+        refuted = verdict(num, over, allowed) is False
+        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over, "refuted": refuted, "flags": flags})
         return num, over
 
     rate = confirmed_rate(found, counts_of, allowed)
     record["confirmed"] = rate is not None
+    record["bracket"] = bracket(search.points, record["confirmations"])
     measurement.reasons = [reason for reason in measurement.reasons if not reason.startswith("search:")] + reasons(measurement)
     if not measurement.reasons:
         record["max_qps"] = rate
     yield measurement
 
 
-def bracket(points: list[dict[str, Any]]) -> list[float | None]:
-    """The highest rate that passed and the lowest that failed: as near as the search came."""
-    passed = [point["rate"] for point in points if point["passed"]]
-    failed = [point["rate"] for point in points if not point["passed"]]
-    return [max(passed, default=None), min(failed, default=None)]
+def bracket(points: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> list[float | None]:
+    """The lowest rate that failed or was refuted, and before it the highest below that which passed: as near as this came."""
+    tried = [(point["rate"], point["passed"]) for point in points]
+    tried += [(confirmation["rate"], not confirmation["refuted"]) for confirmation in confirmations]
+    failed = min((rate for rate, passed in tried if not passed), default=math.inf)
+    passed = max((rate for rate, passed in tried if passed and rate < failed), default=None)
+    return [passed, None if failed == math.inf else failed]
 
 
 def reasons(measurement: Measurement) -> list[str]:

@@ -115,7 +115,8 @@ def _searches(searches: Sequence[Measurement]) -> Table:
             Column(title=""),
         ),
         rows=[_search(m, m.search) for m in searches],
-        note="The highest rate that passed and the lowest that failed; the rate found is measured again with a fresh seed. "
+        note="The lowest rate that failed and the highest below it that passed. The rate found is measured again with a fresh "
+        "seed, for longer, and a lower one after each refutation. "
         "A rate whose search or confirmation was disturbed is no result.",
     )
 

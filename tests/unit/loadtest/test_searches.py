@@ -53,7 +53,7 @@ def test_a_search_of_few_probes_ends_with_the_bracket_it_has():
 
     found = searches.highest(passes, 100.0, 5)
     points = [{"rate": rate, "passed": rate <= 170.0} for rate in tried]
-    low, high = searches.bracket(points)
+    low, high = searches.bracket(points, [])
     assert len(tried) == 5
     assert found == low <= 170.0 < high
     assert high / low < 1.2
@@ -61,7 +61,17 @@ def test_a_search_of_few_probes_ends_with_the_bracket_it_has():
 
 def test_a_search_of_few_probes_on_one_side_only_has_found_nothing():
     assert searches.highest(lambda rate: True, 100.0, 3) is None
-    assert searches.bracket([{"rate": 100.0, "passed": True}]) == [100.0, None]
+    assert searches.bracket([{"rate": 100.0, "passed": True}], []) == [100.0, None]
+
+
+def test_a_refuted_rate_has_failed_whatever_the_search_said() -> None:
+    points = [{"rate": rate, "passed": rate < 110.0} for rate in (80.0, 120.0, 100.0, 110.0)]
+    refuted, stood = {"rate": 100.0, "refuted": True}, {"rate": 98.0, "refuted": False}
+    assert searches.bracket(points, []) == [100.0, 110.0]
+    assert searches.bracket(points, [{"rate": 100.0, "refuted": False}]) == [100.0, 110.0]
+    assert searches.bracket(points, [refuted, stood]) == [98.0, 100.0]
+    assert searches.bracket(points, [refuted]) == [80.0, 100.0]
+    assert searches.bracket(points[2:], [refuted]) == [None, 100.0]
 
 
 def test_a_rate_far_from_the_limit_is_judged_by_a_short_window() -> None:
@@ -84,7 +94,14 @@ def test_a_rate_far_from_the_limit_is_judged_by_a_short_window() -> None:
 
 def test_a_refuted_rate_goes_down_and_is_given_up_at_last() -> None:
     assert searches.confirmed_rate(100.0, lambda rate, number: (1000, 0 if number else 90), 0.01) == pytest.approx(98.0)
-    assert searches.confirmed_rate(100.0, lambda rate, number: (1000, 90), 0.01) is None
+    rates: list[float] = []
+
+    def refute(rate: float, number: int) -> tuple[int, int]:
+        rates.append(rate)
+        return 1000, 90
+
+    assert searches.confirmed_rate(100.0, refute, 0.01) is None
+    assert rates == pytest.approx([100.0, 98.0, 94.1, 88.6, 81.7, 73.9], abs=0.05)
     assert searches.confirmation_seed(1, 0) != searches.confirmation_seed(1, 1) != 1
 
 
