@@ -35,8 +35,8 @@ SHORT_FRACTION = 4  # the short window is a fourth of the whole one
 START_FRACTION = 0.7  # of the closed throughput
 SEARCH_SLOS = 40  # a window lasts at least so many SLOs: it refuses a rate 2.5% above what the server bears
 CONFIRM_SLOS = 100  # and a confirmation so many: 1%, as near as the search came
-CONFIRM_STEP = 0.98  # down by 2% after the first refutation, by 4% more after the second, 6% more …
-MAX_CONFIRMATIONS = 6
+CONFIRM_STEP = 0.98
+MAX_CONFIRMATIONS = 5
 SWEEP_FRACTIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the closed throughput
 KNEE_FRACTION = 0.95  # a throughput below this part of the rate is beyond the knee
 _CONFIRM_SEED = 1_000_003
@@ -64,11 +64,11 @@ def most_over(num_requests: int, allowed: float) -> int:
     return num_requests - max(1, math.ceil(round((1 - allowed) * num_requests, 9)))
 
 
-def highest(passes: Callable[[float], bool], start: float, probes: int | None = None) -> float | None:
+def highest(passes: Callable[[float], bool], start: float, probes: int | None = None, below: float = math.inf) -> float | None:
     """The highest rate that passes, within `RESOLUTION`, or the highest of `probes` rates; None when these (`MAX_POINTS` at
-    most) did not find one that passes and one that fails.
+    most) did not find one that passes and one that fails. `below` is known to fail.
     """
-    low, high, rate = 0.0, math.inf, start
+    low, high, rate = 0.0, below, start
     for _ in range(min(probes or MAX_POINTS, MAX_POINTS)):
         if passes(rate):
             low = rate
@@ -80,24 +80,34 @@ def highest(passes: Callable[[float], bool], start: float, probes: int | None = 
     return low if probes and 0 < low < high < math.inf else None
 
 
-def confirmed_rate(found: float, counts_of: Callable[[float, int], tuple[int, int]], allowed: float) -> float | None:
-    """The rate that a fresh seed does not refute, going down further after each refutation; None after the last.
+def highest_confirmed(
+    passes: Callable[[float, bool], bool], refuted: Callable[[float, int], bool], start: float, probes: int | None = None
+) -> tuple[float | None, float | None]:
+    """The highest rate that passes, and the one that a fresh seed then did not refute; None for what was not found.
 
-    A server that stalls now and then lets a rate pass in the shorter windows of the search, and is refuted far below it.
-
-    `counts_of(rate, number)` measures confirmation `number`: its requests, and how many are over the SLO.
+    A server that stalls every few seconds passes in the shorter windows of a search far above what it bears. So a rate that is
+    refuted (`refuted(rate, number)` measures confirmation `number`) is searched for once more, below it and with the arrivals and
+    the length that refuted it: `passes(rate, again)`. What that finds goes down a little after each further refutation.
     """
-    for number in range(MAX_CONFIRMATIONS):
-        rate = found * CONFIRM_STEP ** (number * (number + 1) // 2)
-        num, over = counts_of(rate, number)
-        if verdict(num, over, allowed) is not False:
-            return rate
-    return None
+    found = highest(lambda rate: passes(rate, False), start, probes)
+    if found is None or not refuted(found, 0):
+        return found, found
+    rate = highest(lambda rate: passes(rate, True), CONFIRM_STEP**2 * found, probes, below=found)
+    for number in range(1, MAX_CONFIRMATIONS):
+        if rate is None or not refuted(rate, number):
+            break
+        rate = CONFIRM_STEP**number * rate if number + 1 < MAX_CONFIRMATIONS else None
+    return found, rate
 
 
 def confirmation_seed(seed: int, number: int) -> int:
-    """A seed that no search uses."""
+    """A seed that no search from the start uses."""
     return seed + _CONFIRM_SEED + number
+
+
+def again_with(seed: int, again: bool) -> tuple[int, int]:
+    """The seed of a search and the SLOs that its windows last at least; `again`: those of the confirmation that refuted it."""
+    return (confirmation_seed(seed, 0), CONFIRM_SLOS) if again else (seed, SEARCH_SLOS)
 
 
 def least(rate: float, slo_ms: float, num_slos: int) -> int:
@@ -136,15 +146,16 @@ class _Search:
     until: float = 0.0
     points: list[dict[str, Any]] = field(default_factory=list)
 
-    def passes(self, rate: float) -> bool:
+    def passes(self, rate: float, again: bool) -> bool:
         """Measure one rate. Raises TimeoutError when the time for the search is over."""
         if time.monotonic() > self.until:
             raise TimeoutError
         plan, flags = self.session.plan, []
+        seed, slos = again_with(plan.options.seed, again)
 
         def over_of(num: int, limit: int | None) -> int:
             schedule = schedules.make(
-                seed=plan.options.seed,
+                seed=seed,
                 scenario="max_qps",
                 window=0,
                 num_requests=num,
@@ -159,7 +170,7 @@ class _Search:
             late = (rows.done_ns - rows.scheduled_ns) > slo_ns
             return int(np.count_nonzero(~rows.ok | (rows.correct == 0) | late))
 
-        found, by, num, over = judged(over_of, self.num_requests, self.allowed, least(rate, plan.slo_ms, SEARCH_SLOS))
+        found, by, num, over = judged(over_of, self.num_requests, self.allowed, least(rate, plan.slo_ms, slos))
         point = {"rate": rate, "passed": found, "by": by, "num_requests": num, "num_over": over, "flags": flags}
         self.points.append(point)
         progress.say(f"max_qps: {rate:.1f} req/s {'passes' if found else 'fails'} ({over} of {num} over the SLO, {by})")
@@ -179,30 +190,22 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
         num_requests=max(fewest, plan.num_requests if plan.duration_s is None else round(start * plan.duration_s)),
         until=time.monotonic() + plan.search_s,
     )
-    found, why = None, "no rate was found that meets the SLO beside one that does not"
-    try:
-        found = highest(search.passes, start, plan.options.probes) if start > 0 else None
-    except TimeoutError:
-        why = f"it did not end within {plan.search_s:.0f} s"
     record: dict[str, Any] = {
         "slo_ms": plan.slo_ms,
         "percentile": plan.options.percentile,
-        "found": found,
+        "found": None,
         "max_qps": None,
         "confirmed": False,
         "confirmations": [],
-        "bracket": bracket(search.points, []),
+        "bracket": [None, None],
         "points": search.points,
     }
-    measurement = session.prepare("max_qps", found or start)
-    if found is None:
-        measurement.aborted = f"search: {why}"
-        measurement.search = record
-        yield session.measured(measurement)
-        return
+    measurement: Measurement | None = None
 
-    def counts_of(rate: float, number: int) -> tuple[int, int]:
+    def refuted(rate: float, number: int) -> bool:
         nonlocal measurement
+        if number == 0:
+            record["found"] = rate
         measurement = session.prepare("max_qps", rate)
         measurement.search = record
         num_requests = max(search.num_requests, least(rate, plan.slo_ms, CONFIRM_SLOS))
@@ -210,15 +213,27 @@ def max_qps(session: Session) -> Generator[Measurement, None, None]:
         assert measurement.figures is not None
         num = max(1, measurement.num_expected)
         over = num - measurement.figures.num_good
+        found = verdict(num, over, allowed) is False
         flags = [flag for attempt in measurement.accepted for flag in attempt.flags]
-        refuted = verdict(num, over, allowed) is False
-        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over, "refuted": refuted, "flags": flags})
-        return num, over
+        record["confirmations"].append({"rate": rate, "num_requests": num, "num_over": over, "refuted": found, "flags": flags})
+        return found
 
-    rate = confirmed_rate(found, counts_of, allowed)
+    rate, late = None, ""
+    try:
+        if start > 0:
+            _, rate = highest_confirmed(search.passes, refuted, start, plan.options.probes)
+    except TimeoutError:
+        late = f"search: it did not end within {plan.search_s:.0f} s"
     record["confirmed"] = rate is not None
     record["bracket"] = bracket(search.points, record["confirmations"])
-    measurement.reasons = [reason for reason in measurement.reasons if not reason.startswith("search:")] + reasons(measurement)
+    if measurement is None:  # nothing was there to confirm
+        measurement = session.prepare("max_qps", start)
+        measurement.aborted = late or "search: no rate was found that meets the SLO beside one that does not"
+        measurement.search = record
+        session.measured(measurement)
+    else:
+        guard = [reason for reason in measurement.reasons if not reason.startswith("search:")]
+        measurement.reasons = [*guard, *([late] if late else []), *reasons(measurement)]
     if not measurement.reasons:
         record["max_qps"] = rate
     yield measurement
@@ -248,7 +263,7 @@ def reasons(measurement: Measurement) -> list[str]:
             f"requests/s: {flagged[0]['flags'][0]}"
         )
     if not record["confirmed"]:
-        found.append(f"search: {len(record['confirmations'])} confirmations with fresh seeds missed the SLO")
+        found.append(f"search: none of {len(record['confirmations'])} rates stood when it was measured again with a fresh seed")
     return found
 
 

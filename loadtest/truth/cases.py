@@ -212,20 +212,20 @@ def max_qps_truth(case: Case, *, seed: int, late_ms: float = 0.0) -> tuple[float
         latency_ns = due_ns(case.behaviour, schedule.offsets_ns) - schedule.offsets_ns
         return int((latency_ns > (SEARCH_SLO_MS - late_ms) * MS).sum())
 
-    def passes(rate: float) -> bool:
-        return searches.judged(lambda num, limit: over_of(num, rate, seed), case.num_requests, allowed)[0]
+    def passes(rate: float, again: bool) -> bool:
+        with_seed, slos = searches.again_with(seed, again)
+        at_least = searches.least(rate, SEARCH_SLO_MS, slos)
+        return searches.judged(lambda num, limit: over_of(num, rate, with_seed), case.num_requests, allowed, at_least)[0]
+
+    def refuted(rate: float, number: int) -> bool:
+        num = max(case.num_requests, searches.least(rate, SEARCH_SLO_MS, searches.CONFIRM_SLOS))
+        return searches.verdict(num, over_of(num, rate, searches.confirmation_seed(seed, number)), allowed) is False
 
     def passes_at_length(rate: float) -> bool:
         num = 1_000_000
         return over_of(num, rate, 0) <= searches.most_over(num, allowed)
 
-    found = searches.highest(passes, case.rate)
-
-    def counts_of(rate: float, number: int) -> tuple[int, int]:
-        return case.num_requests, over_of(case.num_requests, rate, searches.confirmation_seed(seed, number))
-
-    if found is not None:
-        found = searches.confirmed_rate(found, counts_of, allowed)
+    _, found = searches.highest_confirmed(passes, refuted, case.rate)
     return found, searches.highest(passes_at_length, case.rate)
 
 

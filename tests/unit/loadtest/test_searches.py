@@ -1,5 +1,6 @@
 """loadtest.searches: the rules of max_qps, with servers that are a formula."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -92,16 +93,62 @@ def test_a_rate_far_from_the_limit_is_judged_by_a_short_window() -> None:
     assert searches.short(300) == 300
 
 
-def test_a_refuted_rate_goes_down_and_is_given_up_at_last() -> None:
-    assert searches.confirmed_rate(100.0, lambda rate, number: (1000, 0 if number else 90), 0.01) == pytest.approx(98.0)
-    rates: list[float] = []
+def confirmed(short: float, long: float, stands: float, probes: int | None = None) -> tuple[tuple, list[float], list[tuple]]:
+    """A server that bears `short` in the windows of the search, `long` in those of the second and `stands` in confirmations."""
+    asked, confirmations = [], []
 
-    def refute(rate: float, number: int) -> tuple[int, int]:
-        rates.append(rate)
-        return 1000, 90
+    def passes(rate: float, again: bool) -> bool:
+        if again:
+            asked.append(rate)
+        return rate <= (long if again else short)
 
-    assert searches.confirmed_rate(100.0, refute, 0.01) is None
-    assert rates == pytest.approx([100.0, 98.0, 94.1, 88.6, 81.7, 73.9], abs=0.05)
+    def refuted(rate: float, number: int) -> bool:
+        confirmations.append((number, rate))
+        return rate > stands
+
+    return searches.highest_confirmed(passes, refuted, 300.0, probes), asked, confirmations
+
+
+def test_a_rate_that_stands_is_searched_for_once() -> None:
+    (found, rate), again, confirmations = confirmed(400.0, 0.0, 500.0)
+    assert found == rate and 396.0 <= found <= 400.0
+    assert (again, confirmations) == ([], [(0, found)])
+
+
+@pytest.mark.parametrize("long", [398.0, 390.0, 250.0, 90.0])
+def test_a_rate_that_is_refuted_is_searched_for_below(long: float) -> None:
+    (found, rate), again, confirmations = confirmed(400.0, long, 0.99 * long)
+    assert found is not None and rate is not None
+    assert all(tried < found for tried in again)
+    assert confirmations[0] == (0, found)
+    assert 0.96 * long <= rate <= 0.99 * long
+
+
+def test_a_rate_near_the_one_that_was_refuted_is_found_in_few_windows() -> None:
+    (_, rate), again, confirmations = confirmed(400.0, 392.0, 392.0)
+    assert rate is not None and 388.0 <= rate <= 392.0
+    assert (len(again), len(confirmations)) == (4, 2)
+
+
+def test_a_search_that_was_refuted_has_as_many_probes_again() -> None:
+    (found, rate), again, _ = confirmed(400.0, 250.0, 250.0, probes=5)
+    assert len(again) == 5
+    assert rate is not None and found is not None and 200.0 < rate <= 250.0
+
+
+def test_a_rate_that_never_stands_is_given_up_at_last() -> None:
+    (found, rate), _, confirmations = confirmed(400.0, 300.0, 0.0)
+    assert found is not None and rate is None
+    assert [number for number, _ in confirmations] == [0, 1, 2, 3, 4]
+    steps = [b[1] / a[1] for a, b in itertools.pairwise(confirmations[1:])]
+    assert steps == pytest.approx([0.98, 0.98**2, 0.98**3])
+    assert confirmed(400.0, 0.0, 0.0)[0] == (found, None)  # nothing below it passes
+    assert confirmed(0.0, 0.0, 0.0)[0] == (None, None)
+
+
+def test_a_second_search_meets_the_arrivals_that_refuted_the_first() -> None:
+    assert searches.again_with(1, True) == (searches.confirmation_seed(1, 0), searches.CONFIRM_SLOS)
+    assert searches.again_with(1, False) == (1, searches.SEARCH_SLOS)
     assert searches.confirmation_seed(1, 0) != searches.confirmation_seed(1, 1) != 1
 
 
