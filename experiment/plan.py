@@ -23,7 +23,9 @@ TUNINGS = ("default", "best")
 DEPLOY_S = 9.0  # measured on two cores: stop the one before, start, ready, parity
 RUN_S = 5.0  # of the load suite: processes, connections, waits for rest
 SEARCH_PROBES = 12  # what an unbounded search takes
-SEARCH_SLOS, CONFIRM_SLOS = 40, 100  # the shortest windows of max_qps (loadtest/searches.py)
+SEARCH_SLOS, CONFIRM_SLOS = 40, 100  # the shortest windows of max_qps (loadtest/search_rules.py)
+REFUTED = 0.5  # of its searches, about; each is one more search in windows as long as a confirmation, and a confirmation
+AGAIN_PROBES = 5  # of such a search, which begins just below the refuted rate
 
 Role = Literal["ab", "aa", "wide"]
 
@@ -105,10 +107,10 @@ def wide_visits(servers: Sequence[str], profile: Profile, seed: int) -> list[Vis
 def load_seconds(load: LoadProfile, profile: Profile, capacity: float, rate: float) -> float:
     """About how long one protocol of a visit takes, for a server that answers `capacity` requests a second in a closed loop."""
     num = load.windows * load.requests_per_window
-    search_s, confirm_s = (
-        max(load.requests_per_window / capacity, slos * load.slo_ms / 1000) for slos in (SEARCH_SLOS, CONFIRM_SLOS)
-    )
-    searched_s = (profile.probes or SEARCH_PROBES) * search_s + 2 * confirm_s  # one is often refuted
+    probes = profile.probes or SEARCH_PROBES
+    search_s = max(load.requests_per_window / capacity, SEARCH_SLOS * load.slo_ms / 1000)
+    confirm_s = max(num / capacity, CONFIRM_SLOS * load.slo_ms / 1000)
+    searched_s = probes * search_s + (1 + REFUTED * (min(probes, AGAIN_PROBES) + 1)) * confirm_s
     return (load.warmup_requests + num) / capacity + num / rate + searched_s + RUN_S
 
 

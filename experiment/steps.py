@@ -52,7 +52,8 @@ class Experiment:
     def run(self) -> None:
         """All that is measured."""
         if self.profile.name != "full":
-            few = f"{self.profile.trials} trials a server, {self.profile.repeats} repeats, max_qps by {self.profile.probes} rates"
+            profile = self.profile
+            few = f"{profile.trials} trials a server, {profile.repeats} repeats, {profile.probes} rates a search of max_qps"
             self.short.append(f"{few}: PROFILE=full does more of each")
         for step in (self._fix_rate, self._tune, self._visit, self._find_floors, self._widen):
             before = time.monotonic()

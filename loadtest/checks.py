@@ -20,6 +20,7 @@ from loadtest.options import Options
 from loadtest.scenarios import BY_NAME, NAMES
 
 MAX_WINDOW_S = 600.0
+MAX_SEARCH_SLO_MS = 6000.0  # of max_qps: a hundred of them (loadtest/search_rules.py) fit into MAX_WINDOW_S
 MAX_REQUESTS = 1_000_000  # of one piece of schedule, which lies in memory
 MAX_DURATION_S = 86_400.0
 MAX_ROWS = 1024
@@ -76,6 +77,10 @@ def numbers(options: Options, chosen: Sequence[str]) -> None:
         raise UsageError(f"keep-alive {options.keep_alive}: expected 1 (connections are kept) or 0 (one for each request)")
     if options.seed < 0:
         raise UsageError(f"seed {options.seed}: expected at least 0")
+    if "max_qps" in chosen and (options.slo or 0.0) > MAX_SEARCH_SLO_MS:
+        raise UsageError(
+            f"slo {options.slo:g}: expected at most {MAX_SEARCH_SLO_MS:g} ms for max_qps, whose windows last a hundred of them"
+        )
     if "soak" in chosen and options.duration is None:
         raise UsageError("scenario soak without --duration: expected the seconds it lasts (set DURATION=...)")
     if ("trace" in chosen) != bool(options.trace):

@@ -299,6 +299,4 @@ class Session:
             one = self.plan.calibration.capacity_rps(self.target.protocol, measurement.body_bytes)
             num_cores = min(self.plan.options.engines, len(self.plan.cores.generator))
             measurement.capacity_rps = None if one is None else num_cores * one
-        measurement.reasons = invalid_reasons(measurement_module.judged_facts(self.plan, measurement)) + searches.reasons(
-            measurement
-        )
+        measurement.reasons = invalid_reasons(measurement_module.judged_facts(self.plan, measurement))

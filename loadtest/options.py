@@ -107,7 +107,7 @@ def add_to(parser: Any, *, locust: bool = False) -> None:
     add("duration", float, None, "seconds of each measurement (default: the profile's number of requests)")
     add("slo", float, None, "latency in ms that goodput and max_qps go by (default: the profile's)")
     add("percentile", float, 99.0, "percentile that max_qps holds against the SLO (default: 99)")
-    add("probes", int, None, "max_qps ends after so many rates, its bracket as it is then (default: until it is 1%% wide)")
+    add("probes", int, None, "a search of max_qps ends after so many rates (default: when its bracket is 1%% wide)")
     add("rest", float, BUDGET_S, f"seconds to wait in all for the machine to come to rest (default: {BUDGET_S:.0f})")
     add("rates", str, "", "comma list of rates of sweep (default: 0.1 to 1.2 of closed's throughput)")
     add("sweep_connections", str, "", "comma list of connections: sweep walks these in a closed loop instead of rates")

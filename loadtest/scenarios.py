@@ -36,7 +36,7 @@ class Scenario:
 
     @property
     def steady(self) -> bool:
-        """Whether its p50s must come to rest: not where the load changes or the SLO is the test (loadtest/searches.py)."""
+        """Whether its p50s must come to rest: not where the load changes or the SLO is the test (search_rules.py)."""
         return self.windows and self.name != "max_qps"
 
 

@@ -14,7 +14,7 @@ from faceoff.cores import CoreSplit
 from faceoff.endpoints import Endpoint
 from faceoff.presets import LoadProfile
 from faceoff.store import Store
-from loadtest import schedules, searches
+from loadtest import schedules, search_rules
 from loadtest.answers import against_bodies
 from loadtest.options import Options
 from loadtest.plan import Plan
@@ -212,21 +212,25 @@ def max_qps_truth(case: Case, *, seed: int, late_ms: float = 0.0) -> tuple[float
         latency_ns = due_ns(case.behaviour, schedule.offsets_ns) - schedule.offsets_ns
         return int((latency_ns > (SEARCH_SLO_MS - late_ms) * MS).sum())
 
-    def passes(rate: float, again: bool) -> bool:
-        with_seed, slos = searches.again_with(seed, again)
-        at_least = searches.least(rate, SEARCH_SLO_MS, slos)
-        return searches.judged(lambda num, limit: over_of(num, rate, with_seed), case.num_requests, allowed, at_least)[0]
+    def passes(rate: float, below: float | None) -> bool:
+        window = search_rules.window(rate, below, seed=seed, num_requests=case.num_requests, slo_ms=SEARCH_SLO_MS)
+        assert window is not None
+        counted = search_rules.judged(
+            lambda num, _: over_of(num, rate, window.seed), window.num_requests, allowed, window.at_least
+        )
+        return counted[0]
 
     def refuted(rate: float, number: int) -> bool:
-        num = max(case.num_requests, searches.least(rate, SEARCH_SLO_MS, searches.CONFIRM_SLOS))
-        return searches.verdict(num, over_of(num, rate, searches.confirmation_seed(seed, number)), allowed) is False
+        num = search_rules.confirmation_requests(case.num_requests, rate, SEARCH_SLO_MS)
+        over = over_of(num, rate, search_rules.confirmation_seed(seed, number))
+        return search_rules.verdict(num, over, allowed) is False
 
     def passes_at_length(rate: float) -> bool:
         num = 1_000_000
-        return over_of(num, rate, 0) <= searches.most_over(num, allowed)
+        return over_of(num, rate, 0) <= search_rules.most_over(num, allowed)
 
-    _, found = searches.highest_confirmed(passes, refuted, case.rate)
-    return found, searches.highest(passes_at_length, case.rate)
+    _, found = search_rules.highest_confirmed(passes, refuted, case.rate)
+    return found, search_rules.highest(passes_at_length, case.rate)
 
 
 def _match(rows: Rows, log: Log) -> npt.NDArray[np.int64]:

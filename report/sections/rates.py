@@ -116,7 +116,7 @@ def _searches(searches: Sequence[Measurement]) -> Table:
         ),
         rows=[_search(m, m.search) for m in searches],
         note="The lowest rate that failed and the highest below it that passed. The rate found is measured again with a fresh "
-        "seed, for longer, and a lower one after each refutation. "
+        "seed; where that refutes it, it is searched for once more below. "
         "A rate whose search or confirmation was disturbed is no result.",
     )
 
@@ -125,6 +125,8 @@ def _search(m: Measurement, search: dict[str, Any]) -> tuple[Cell, ...]:
     passed, failed = search["bracket"]
     tried = search["confirmations"]
     last = f"{tried[-1]['num_over']} of {formats.count(tried[-1]['num_requests'])} over the SLO" if tried else ""
+    refuted = sum(bool(confirmation.get("refuted")) for confirmation in tried[:-1])
+    last += f", after {refuted} refuted" if refuted else ""
     return (
         _who(m),
         Cell(text=f"p{search['percentile']:g} ≤ {search['slo_ms']:g} ms"),

@@ -38,6 +38,7 @@ def base(tmp_path: Path) -> dict[str, Any]:
         ({"scenarios": "sweep", "sweep_connections": "501"}, "sweep-connections 501: expected 1 to 500"),
         ({"scenarios": "sweep", "sweep_connections": "1,4", "engines": 2}, "at least one for each of the 2 engines"),
         ({"scenarios": "server", "rate": 10.0, "duration": 0.1, "engines": 2}, "1 requests for 2 engines, expected at least 40"),
+        ({"scenarios": "max_qps", "slo": 6001.0}, "slo 6001: expected at most 6000 ms for max_qps"),
         ({"scenarios": "closed,closed"}, "SCENARIO=closed,closed: expected one or more different scenarios"),
     ],
 )

@@ -1,206 +1,147 @@
-"""loadtest.searches: the rules of max_qps, with servers that are a formula."""
+"""loadtest.searches: max_qps on a session whose server is a formula."""
 
-import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from experiment import plan
+from loadtest import search_rules as rules
 from loadtest import searches
 from loadtest.measurement import Measurement
+from loadtest.schedules import Schedule
+
+SLO_MS = 25.0
 
 
-@pytest.mark.parametrize(
-    ("num", "over", "found"),
-    [(458, 0, None), (459, 0, True), (1000, 10, None), (1000, 0, True), (1000, 25, False), (50, 50, False)],
-)
-def test_the_binomial_test(num: int, over: int, found: bool | None) -> None:
-    # 459 queries without one over it is LoadGen's figure for p99 at 99% confidence
-    assert searches.verdict(num, over, 0.01) is found
+@dataclass
+class Session:
+    """The seam to loadtest.measure.Session: a server that bears `limit(seed, number of requests)` requests a second."""
+
+    limit: Callable[[int, int], float]
+    search_s: float = 1000.0
+    flags: Callable[[int], list[str]] = lambda seed: []
+    windows: list[tuple[int, float, int]] = field(default_factory=list)  # seed, rate, requests
+    confirmations: list[tuple[int, float, int]] = field(default_factory=list)
+    closed_rps: float = 400.0
+    num_payloads: int = 8
+
+    @property
+    def plan(self) -> Any:
+        options = SimpleNamespace(seed=1, percentile=99.0, engines=1, probes=None)
+        return SimpleNamespace(
+            options=options, slo_ms=SLO_MS, rate=None, num_requests=8000, duration_s=None, search_s=self.search_s
+        )
+
+    def prepare(self, scenario: str, rate: float) -> Measurement:
+        return Measurement(target=None, scenario=scenario, value=rate, connections=1, samples=Path())  # type: ignore[arg-type]
+
+    def window(self, scratch: Measurement, schedule: Schedule, window: int, limit: Any) -> tuple[Any, Any]:
+        num = len(schedule.order)
+        rate = (num - 1) / float(schedule.offsets_ns[-1] - schedule.offsets_ns[0]) * 1e9
+        seed = 1 if np.array_equal(schedule.order, made(1, num)) else rules.confirmation_seed(1, 0)
+        self.windows.append((seed, rate, num))
+        late = rate > self.limit(seed, num)
+        done = schedule.offsets_ns + (2 if late else 0.5) * SLO_MS * 1e6
+        rows = SimpleNamespace(
+            scheduled_ns=schedule.offsets_ns, done_ns=done, ok=np.ones(num, dtype=bool), correct=np.ones(num, dtype=np.int8)
+        )
+        return SimpleNamespace(flags=self.flags(seed)), rows
+
+    def measured(self, measurement: Measurement, *, seed: int | None = None, one_piece: int | None = None) -> Measurement:
+        measurement.reasons = [measurement.aborted] if measurement.aborted else []
+        if seed is not None and one_piece is not None:
+            self.confirmations.append((seed, measurement.value, one_piece))
+            measurement.num_expected = one_piece
+            good = one_piece if measurement.value <= self.limit(seed, one_piece) else 0
+            measurement.figures = SimpleNamespace(num_good=good)  # type: ignore[assignment]
+        return measurement
 
 
-@pytest.mark.parametrize(("num", "most"), [(100, 1), (99, 0), (1000, 10), (1500, 15), (1, 0)])
-def test_as_many_may_be_over_as_the_nearest_rank_bears(num: int, most: int) -> None:
-    assert searches.most_over(num, 0.01) == most
+def made(seed: int, num: int) -> Any:
+    from loadtest import schedules
+
+    return schedules.make(seed=seed, scenario="max_qps", window=0, num_requests=num, num_payloads=8, rate=1.0).order
 
 
-@pytest.mark.parametrize("limit", [3.0, 99.0, 100.0, 12_345.0])
-@pytest.mark.parametrize("start", [100.0, 5000.0])
-def test_the_search_ends_just_below_the_limit(limit: float, start: float) -> None:
-    asked = []
-
-    def passes(rate: float) -> bool:
-        asked.append(rate)
-        return rate <= limit
-
-    found = searches.highest(passes, start)
-    assert found is not None
-    assert limit / searches.RESOLUTION <= found <= limit
-    assert len(asked) <= searches.MAX_POINTS
+def searched(session: Session) -> tuple[Measurement, dict[str, Any]]:
+    [measurement] = searches.max_qps(session)  # type: ignore[arg-type]
+    assert measurement.search is not None
+    return measurement, measurement.search
 
 
-@pytest.mark.parametrize("answer", [True, False])
-def test_a_search_without_an_end_finds_nothing(answer: bool) -> None:
-    assert searches.highest(lambda rate: answer, 100.0) is None
+def test_a_rate_that_stands_is_the_result() -> None:
+    session = Session(limit=lambda seed, num: 500.0)
+    measurement, record = searched(session)
+    assert measurement.reasons == []
+    assert record["max_qps"] == record["found"] == measurement.value == record["bracket"][0]
+    assert 480.0 < record["max_qps"] < 520.0  # the rate that was drawn is not the one that was asked for
+    assert record["bracket"][1] / record["bracket"][0] <= rules.RESOLUTION
+    assert [seed for seed, _, _ in session.confirmations] == [rules.confirmation_seed(1, 0)]
+    assert {seed for seed, _, _ in session.windows} == {1}
 
 
-def test_a_search_of_few_probes_ends_with_the_bracket_it_has():
-    tried = []
-
-    def passes(rate):
-        tried.append(rate)
-        return rate <= 170.0
-
-    found = searches.highest(passes, 100.0, 5)
-    points = [{"rate": rate, "passed": rate <= 170.0} for rate in tried]
-    low, high = searches.bracket(points, [])
-    assert len(tried) == 5
-    assert found == low <= 170.0 < high
-    assert high / low < 1.2
-
-
-def test_a_search_of_few_probes_on_one_side_only_has_found_nothing():
-    assert searches.highest(lambda rate: True, 100.0, 3) is None
-    assert searches.bracket([{"rate": 100.0, "passed": True}], []) == [100.0, None]
+def test_a_refuted_rate_is_searched_for_below_with_what_refuted_it() -> None:
+    # It bears 300 in whatever is as long as a confirmation, and 500 in the short windows of the search.
+    session = Session(limit=lambda seed, num: 500.0 if seed == 1 else 300.0)
+    measurement, record = searched(session)
+    assert measurement.reasons == []
+    assert record["found"] > 480.0
+    assert 280.0 < record["max_qps"] <= 300.0 and record["max_qps"] == measurement.value
+    assert [c["refuted"] for c in record["confirmations"]] == [True] + [False] * (len(record["confirmations"]) - 1)
+    assert record["bracket"][0] == record["max_qps"] < record["bracket"][1] < record["found"]
+    refuted = session.confirmations[0]
+    again = [(seed, num) for seed, _, num in session.windows if seed != 1]
+    assert set(again) == {(refuted[0], refuted[2])}  # no shorter window says anything
+    assert [point["below_refuted"] for point in record["points"]] == sorted(point["below_refuted"] for point in record["points"])
 
 
-def test_a_refuted_rate_has_failed_whatever_the_search_said() -> None:
-    points = [{"rate": rate, "passed": rate < 110.0} for rate in (80.0, 120.0, 100.0, 110.0)]
-    refuted, stood = {"rate": 100.0, "refuted": True}, {"rate": 98.0, "refuted": False}
-    assert searches.bracket(points, []) == [100.0, 110.0]
-    assert searches.bracket(points, [{"rate": 100.0, "refuted": False}]) == [100.0, 110.0]
-    assert searches.bracket(points, [refuted, stood]) == [98.0, 100.0]
-    assert searches.bracket(points, [refuted]) == [80.0, 100.0]
-    assert searches.bracket(points[2:], [refuted]) == [None, 100.0]
+def test_nothing_below_a_refuted_rate_is_no_result() -> None:
+    measurement, record = searched(Session(limit=lambda seed, num: 500.0 if seed == 1 else 0.0))
+    assert (record["max_qps"], record["confirmed"]) == (None, False)
+    [reason] = measurement.reasons
+    assert reason.startswith("search: ") and "no lower rate was found that meets it" in reason
+    assert measurement.value == record["found"]
 
 
-def test_a_rate_far_from_the_limit_is_judged_by_a_short_window() -> None:
-    asked: list[int] = []
-
-    def over_of(fraction: float):
-        def count(num: int, limit: int | None) -> int:
-            asked.append(num)
-            return round(fraction * num)
-
-        return count
-
-    assert searches.judged(over_of(0.0), 4000, 0.01) == (True, "binomial", 1000, 0)
-    assert searches.judged(over_of(0.2), 4000, 0.01) == (False, "binomial", 1000, 200)
-    assert asked == [1000, 1000]
-    assert searches.judged(over_of(0.01), 4000, 0.01) == (True, "percentile", 4000, 40)
-    assert searches.judged(over_of(0.011), 4000, 0.01)[:2] == (False, "percentile")
-    assert searches.short(300) == 300
+def test_nothing_at_all_is_no_result() -> None:
+    measurement, record = searched(Session(limit=lambda seed, num: 0.0))
+    assert measurement.reasons == ["search: no rate was found that meets the SLO beside one that does not"]
+    assert (record["found"], record["max_qps"], record["confirmations"]) == (None, None, [])
 
 
-def confirmed(short: float, long: float, stands: float, probes: int | None = None) -> tuple[tuple, list[float], list[tuple]]:
-    """A server that bears `short` in the windows of the search, `long` in those of the second and `stands` in confirmations."""
-    asked, confirmations = [], []
+def test_a_search_whose_time_is_over_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    measurement, record = searched(Session(limit=lambda seed, num: 500.0, search_s=-1.0))
+    assert measurement.reasons == ["search: it did not end within -1 s"]
 
-    def passes(rate: float, again: bool) -> bool:
-        if again:
-            asked.append(rate)
-        return rate <= (long if again else short)
-
-    def refuted(rate: float, number: int) -> bool:
-        confirmations.append((number, rate))
-        return rate > stands
-
-    return searches.highest_confirmed(passes, refuted, 300.0, probes), asked, confirmations
+    session = Session(limit=lambda seed, num: 500.0 if seed == 1 else 300.0, search_s=100.0)
+    now = iter([0.0])  # and once something has refuted the rate, much later
+    monkeypatch.setattr(searches.time, "monotonic", lambda: 1000.0 if session.confirmations else next(now, 1.0))
+    measurement, record = searched(session)
+    assert "search: it did not end within 100 s" in measurement.reasons
+    assert record["max_qps"] is None and record["confirmations"][0]["refuted"]
 
 
-def test_a_rate_that_stands_is_searched_for_once() -> None:
-    (found, rate), again, confirmations = confirmed(400.0, 0.0, 500.0)
-    assert found == rate and 396.0 <= found <= 400.0
-    assert (again, confirmations) == ([], [(0, found)])
-
-
-@pytest.mark.parametrize("long", [398.0, 390.0, 250.0, 90.0])
-def test_a_rate_that_is_refuted_is_searched_for_below(long: float) -> None:
-    (found, rate), again, confirmations = confirmed(400.0, long, 0.99 * long)
-    assert found is not None and rate is not None
-    assert all(tried < found for tried in again)
-    assert confirmations[0] == (0, found)
-    assert 0.96 * long <= rate <= 0.99 * long
-
-
-def test_a_rate_near_the_one_that_was_refuted_is_found_in_few_windows() -> None:
-    (_, rate), again, confirmations = confirmed(400.0, 392.0, 392.0)
-    assert rate is not None and 388.0 <= rate <= 392.0
-    assert (len(again), len(confirmations)) == (4, 2)
-
-
-def test_a_search_that_was_refuted_has_as_many_probes_again() -> None:
-    (found, rate), again, _ = confirmed(400.0, 250.0, 250.0, probes=5)
-    assert len(again) == 5
-    assert rate is not None and found is not None and 200.0 < rate <= 250.0
-
-
-def test_a_rate_that_never_stands_is_given_up_at_last() -> None:
-    (found, rate), _, confirmations = confirmed(400.0, 300.0, 0.0)
-    assert found is not None and rate is None
-    assert [number for number, _ in confirmations] == [0, 1, 2, 3, 4]
-    steps = [b[1] / a[1] for a, b in itertools.pairwise(confirmations[1:])]
-    assert steps == pytest.approx([0.98, 0.98**2, 0.98**3])
-    assert confirmed(400.0, 0.0, 0.0)[0] == (found, None)  # nothing below it passes
-    assert confirmed(0.0, 0.0, 0.0)[0] == (None, None)
-
-
-def test_a_second_search_meets_the_arrivals_that_refuted_the_first() -> None:
-    assert searches.again_with(1, True) == (searches.confirmation_seed(1, 0), searches.CONFIRM_SLOS)
-    assert searches.again_with(1, False) == (1, searches.SEARCH_SLOS)
-    assert searches.confirmation_seed(1, 0) != searches.confirmation_seed(1, 1) != 1
-
-
-def test_a_window_of_the_search_is_long_enough_for_a_queue_to_reach_the_slo():
-    asked = []
-
-    def over_of(num, limit):
-        asked.append(num)
-        return 0
-
-    assert searches.least(5000.0, 50.0, 20) == 5000
-    assert searches.judged(over_of, 1500, 0.01, searches.least(5000.0, 50.0, 20)) == (True, "percentile", 5000, 0)
-    assert searches.judged(over_of, 1500, 0.01, searches.least(100.0, 50.0, 20)) == (True, "binomial", 500, 0)
-    assert asked == [5000, 500]
-
-
-@pytest.mark.parametrize(("num_slos", "beyond"), [(searches.SEARCH_SLOS, 1.03), (searches.CONFIRM_SLOS, 1.02)])
-@pytest.mark.parametrize(("service_ms", "slo_ms"), [(0.5, 25.0), (0.5, 100.0), (4.0, 100.0)])
-def test_a_queue_that_is_offered_more_than_it_bears_reaches_the_slo(
-    num_slos: int, beyond: float, service_ms: float, slo_ms: float
-) -> None:
-    def over(rate: float) -> bool:
-        """Whether an M/D/1 queue is refused; constant arrivals, so that it is the growth alone that refuses it."""
-        num = searches.least(rate, slo_ms, num_slos)
-        arrivals_ms = np.arange(num) * 1000 / rate
-        # each begins when it arrives or when those before it are done: Lindley's recursion as a running maximum
-        waiting = np.maximum.accumulate(arrivals_ms - service_ms * np.arange(num)) + service_ms * np.arange(num) - arrivals_ms
-        late = int(np.count_nonzero(waiting + service_ms > slo_ms))
-        return searches.verdict(num, late, 0.01) is False
-
-    assert over(beyond * 1000 / service_ms)
-    assert not over(0.999 * 1000 / service_ms)
-
-
-def test_the_plan_of_a_comparison_knows_how_long_a_search_lasts() -> None:
-    assert (plan.SEARCH_SLOS, plan.CONFIRM_SLOS) == (searches.SEARCH_SLOS, searches.CONFIRM_SLOS)
-
-
-def measured(*confirmations: list[str], points: list[str] | None = None) -> Measurement:
-    """One whose search confirmed its rate the last time, with these flags of each."""
-    record = {
-        "found": 100.0,
-        "confirmed": True,
-        "points": [{"rate": 100.0, "flags": points or []}],
-        "confirmations": [{"rate": 100.0 - n, "flags": flags} for n, flags in enumerate(confirmations)],
-    }
-    return Measurement(target=None, scenario="max_qps", value=100.0, connections=1, samples=Path(), search=record)  # type: ignore[arg-type]
+def test_a_disturbed_window_is_not_forgotten() -> None:
+    session = Session(limit=lambda seed, num: 500.0, flags=lambda seed: ["late"])
+    measurement, record = searched(session)
+    [reason] = measurement.reasons
+    num = len(record["points"])
+    assert reason.startswith(
+        f"search: {num} of {num} rates stayed flagged, first {record['points'][0]['rate']:.1f} requests/s: late"
+    )
+    assert record["max_qps"] is None
 
 
 def test_a_disturbed_confirmation_is_not_forgotten() -> None:
-    assert searches.reasons(measured([])) == searches.reasons(measured([], [])) == []
-    assert searches.reasons(measured(["late"])) == []  # the measurement itself: the guard says it
-    [reason] = searches.reasons(measured(["late"], []))
+    def record(*confirmations: list[str]) -> dict[str, Any]:
+        tried = [{"rate": 100.0 - at, "flags": flags} for at, flags in enumerate(confirmations)]
+        return {"confirmed": True, "points": [{"rate": 100.0, "flags": []}], "confirmations": tried}
+
+    assert searches.reasons(record([])) == searches.reasons(record([], [])) == []
+    assert searches.reasons(record(["late"])) == []  # the measurement itself: the guard says it
+    [reason] = searches.reasons(record(["late"], []))
     assert reason.startswith("search: 1 of 2 rates stayed flagged, first 100.0 requests/s: late")
-    assert searches.reasons(measured([], points=["late"]))

@@ -21,8 +21,11 @@ SEARCH = {
     "found": 400.0,
     "max_qps": 396.0,
     "confirmed": True,
-    "confirmations": [{"rate": 396.0, "num_requests": 1500, "num_over": 9}],
-    "bracket": [400.0, 404.0],
+    "confirmations": [
+        {"rate": 400.0, "num_requests": 1500, "num_over": 40, "refuted": True},
+        {"rate": 396.0, "num_requests": 1500, "num_over": 9, "refuted": False},
+    ],
+    "bracket": [396.0, 400.0],
     "points": [{"flags": []}, {"flags": ["late"]}, {"flags": []}],
 }
 
@@ -101,8 +104,9 @@ def test_an_invalid_point_is_in_the_table_and_not_on_the_curve(run: Path) -> Non
 def test_a_search_says_what_it_found_and_how_sure_that_is(run: Path) -> None:
     records.edit(run / "summary.json", lambda s: s["measurements"][5].update(search=SEARCH))
     (row,) = table(rates_of(page_of(run)), "max_qps").rows
-    assert [cell.text for cell in row[1:6]] == ["p99 ≤ 20 ms", "396", "400, 404", "3", "yes"]
-    assert (row[4].note, row[5].note.split(" over")[0][:5]) == ("1 flagged", "9 of ")
+    assert [cell.text for cell in row[1:6]] == ["p99 ≤ 20 ms", "396", "396, 400", "3", "yes"]
+    assert row[4].note == "1 flagged"
+    assert (row[5].note[:5], row[5].note.split("SLO")[1]) == ("9 of ", ", after 1 refuted")
 
     records.edit(run / "summary.json", lambda s: s["measurements"][5].update(search={"bracket": [None, None]}))
     with pytest.raises(CorruptError, match="make loadtest"):
