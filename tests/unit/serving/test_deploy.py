@@ -66,6 +66,7 @@ def test_labels_and_ports_are_checked_before_an_earlier_deploy_is_stopped(tmp_pa
 def handlers():
     """Of signals: what deploy changes in its own process is put back."""
     before = {number: signal.getsignal(number) for number in interrupts.INTERRUPTS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a runner of the tests under nohup ignores it
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
