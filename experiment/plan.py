@@ -25,7 +25,7 @@ RUN_S = 5.0  # of the load suite: processes, connections, waits for rest
 SEARCH_PROBES = 12  # what an unbounded search takes
 SEARCH_SLOS, CONFIRM_SLOS = 40, 100  # the shortest windows of max_qps (loadtest/search_rules.py)
 REFUTED = 0.5  # of its searches, about; each is one more search in windows as long as a confirmation, and a confirmation
-AGAIN_PROBES = 5  # of such a search, which begins just below the refuted rate
+AGAIN_PROBES = 4  # of such a search, which begins just below the refuted rate
 
 Role = Literal["ab", "aa", "wide"]
 

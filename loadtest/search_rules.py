@@ -22,6 +22,7 @@ from loadtest.checks import MAX_REQUESTS, MAX_WINDOW_S
 
 CONFIDENCE = 0.99
 RESOLUTION = 1.01  # the bracket that is narrow enough
+FEW_RESOLUTION = 1.05  # in the second of two searches of few probes, whose first gets no nearer than that
 BRACKET_FACTOR = 1.5
 MAX_POINTS = 32
 SHORT_FRACTION = 4  # the short window is a fourth of the whole one
@@ -54,8 +55,14 @@ def most_over(num_requests: int, allowed: float) -> int:
     return num_requests - max(1, math.ceil(round((1 - allowed) * num_requests, 9)))
 
 
-def highest(passes: Callable[[float], bool], start: float, probes: int | None = None, below: float = math.inf) -> float | None:
-    """The highest rate that passes, within `RESOLUTION`, or the highest of `probes` rates; None when these (`MAX_POINTS` at
+def highest(
+    passes: Callable[[float], bool],
+    start: float,
+    probes: int | None = None,
+    below: float = math.inf,
+    resolution: float = RESOLUTION,
+) -> float | None:
+    """The highest rate that passes, within `resolution`, or the highest of `probes` rates; None when these (`MAX_POINTS` at
     most) did not find one that passes and one that fails. `below` is known to fail.
     """
     low, high, rate = 0.0, below, start
@@ -64,7 +71,7 @@ def highest(passes: Callable[[float], bool], start: float, probes: int | None = 
             low = rate
         else:
             high = rate
-        if low > 0 and high / low <= RESOLUTION:
+        if low > 0 and high / low <= resolution:
             return low
         rate = low * BRACKET_FACTOR if high == math.inf else high / BRACKET_FACTOR if low == 0 else math.sqrt(low * high)
     return low if probes and 0 < low < high < math.inf else None
@@ -85,7 +92,8 @@ def highest_confirmed(
     found = highest(lambda rate: passes(rate, None), start, probes)
     if found is None or not refuted(found, 0):
         return found, found
-    rate = highest(lambda rate: passes(rate, found), CONFIRM_STEP**2 * found, probes, below=found)
+    near = RESOLUTION if probes is None else FEW_RESOLUTION
+    rate = highest(lambda rate: passes(rate, found), CONFIRM_STEP**2 * found, probes, below=found, resolution=near)
     for number in range(1, MAX_CONFIRMATIONS):
         if rate is None or not refuted(rate, number):
             break

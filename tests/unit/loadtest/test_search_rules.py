@@ -130,6 +130,13 @@ def test_a_rate_near_the_one_that_was_refuted_is_found_in_few_windows() -> None:
     assert (len(again), len(confirmations)) == (4, 2)
 
 
+def test_a_second_search_of_few_probes_comes_as_near_as_the_first() -> None:
+    (found, rate), again, confirmations = confirmed(400.0, 392.0, 392.0, probes=6)
+    assert rate is not None and found is not None
+    assert (len(again), len(confirmations)) == (1, 2)
+    assert found / rate <= rules.FEW_RESOLUTION
+
+
 def test_a_search_that_was_refuted_has_as_many_probes_again() -> None:
     (found, rate), again, _ = confirmed(400.0, 250.0, 250.0, probes=5)
     assert len(again) == 5
