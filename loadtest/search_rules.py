@@ -24,6 +24,7 @@ CONFIDENCE = 0.99
 RESOLUTION = 1.01  # the bracket that is narrow enough
 FEW_RESOLUTION = 1.05  # in the second of two searches of few probes, whose first gets no nearer than that
 BRACKET_FACTOR = 1.5
+AGAIN_FACTOR = 1.15  # below a refuted rate, which is rarely far off
 MAX_POINTS = 32
 SHORT_FRACTION = 4  # the short window is a fourth of the whole one
 SEARCH_SLOS = 40  # a window lasts at least so many SLOs: it refuses a rate 2.5% above what the server bears
@@ -59,8 +60,10 @@ def highest(
     passes: Callable[[float], bool],
     start: float,
     probes: int | None = None,
+    *,
     below: float = math.inf,
     resolution: float = RESOLUTION,
+    factor: float = BRACKET_FACTOR,
 ) -> float | None:
     """The highest rate that passes, within `resolution`, or the highest of `probes` rates; None when these (`MAX_POINTS` at
     most) did not find one that passes and one that fails. `below` is known to fail.
@@ -73,7 +76,7 @@ def highest(
             high = rate
         if low > 0 and high / low <= resolution:
             return low
-        rate = low * BRACKET_FACTOR if high == math.inf else high / BRACKET_FACTOR if low == 0 else math.sqrt(low * high)
+        rate = low * factor if high == math.inf else high / factor if low == 0 else math.sqrt(low * high)
     return low if probes and 0 < low < high < math.inf else None
 
 
@@ -93,7 +96,9 @@ def highest_confirmed(
     if found is None or not refuted(found, 0):
         return found, found
     near = RESOLUTION if probes is None else FEW_RESOLUTION
-    rate = highest(lambda rate: passes(rate, found), CONFIRM_STEP**2 * found, probes, below=found, resolution=near)
+    rate = highest(
+        lambda rate: passes(rate, found), CONFIRM_STEP**2 * found, probes, below=found, resolution=near, factor=AGAIN_FACTOR
+    )
     for number in range(1, MAX_CONFIRMATIONS):
         if rate is None or not refuted(rate, number):
             break
