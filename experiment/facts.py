@@ -35,6 +35,8 @@ _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 Facts = dict[str, Any]
 
+_LOOPS = {"connections": "closed", "rate": "open"}  # by the kind of a load
+
 
 def of(endpoint: Endpoint, trained: Trained, measurements: Sequence[Mapping[str, Any]], folder: Path) -> Facts:
     """Every fact of one visit, while its server still runs. The measurements' `samples` are relative to `folder`."""
@@ -49,7 +51,8 @@ def of(endpoint: Endpoint, trained: Trained, measurements: Sequence[Mapping[str,
         # A server that changed its input would answer the raw rows wrongly.
         "preprocessing": {"where": "client", "inputs": specs} if judged else None,
         "keep_alive": kept_alive(endpoint, trained) and all(m["keep_alive"] for m in measurements),
-        "connections": sorted({f"{m['protocol']} {m['scenario']}: {m['connections']}" for m in measurements}),
+        # By loop, not by scenario: a visit that had no time for max_qps has the connections of its other open loop.
+        "connections": sorted({f"{m['protocol']} {_LOOPS[m['load']['kind']]} loop: {m['connections']}" for m in measurements}),
         "generator_cores": sorted({core for m in measurements for core in m["cores"]["generator"]}),
         "machine": machine(),
     }

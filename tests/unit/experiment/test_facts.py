@@ -100,8 +100,30 @@ def test_a_load_that_opens_a_connection_for_each_request_is_caught(tmp_path, mon
     monkeypatch.setattr(facts, "_running", lambda endpoint: {})
     monkeypatch.setattr(facts, "kept_alive", lambda endpoint, trained: True)
     m = {"protocol": "rest", "encoding": "json", "scenario": "closed", "num_rows_per_request": 1, "connections": 4}
+    m |= {"load": {"kind": "connections", "value": 4.0}}
     m |= {"num_requests": 0, "answers_judged": True, "num_wrong": 0, "cores": {"generator": [1]}, "keep_alive": load_keeps}
     assert facts.of(endpoint("torchserve"), trained(), [m], tmp_path)["keep_alive"] is fact
+
+
+def test_a_visit_without_a_search_has_the_same_connections(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "_running", lambda endpoint: {})
+    monkeypatch.setattr(facts, "kept_alive", lambda endpoint, trained: True)
+
+    def measured(scenario, kind, connections):
+        m = {"protocol": "rest", "encoding": "json", "scenario": scenario, "num_rows_per_request": 1, "connections": connections}
+        m |= {"load": {"kind": kind, "value": 4.0}, "keep_alive": True}
+        return m | {"num_requests": 0, "answers_judged": True, "num_wrong": 0, "cores": {"generator": [1]}}
+
+    def connections(*found):
+        return facts.of(endpoint("torchserve"), trained(), list(found), tmp_path)["connections"]
+
+    both = [measured("closed", "connections", 16), measured("server", "rate", 256)]
+    assert (
+        connections(*both, measured("max_qps", "rate", 256))
+        == connections(*both)
+        == ["rest closed loop: 16", "rest open loop: 256"]
+    )
+    assert connections(*both, measured("max_qps", "rate", 512)) != connections(*both)
 
 
 def test_a_server_that_cannot_be_read_has_unknown_facts_and_is_no_fault(monkeypatch):
