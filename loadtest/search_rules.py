@@ -22,7 +22,7 @@ from loadtest.checks import MAX_REQUESTS, MAX_WINDOW_S
 
 CONFIDENCE = 0.99
 RESOLUTION = 1.01  # the bracket that is narrow enough
-FEW_RESOLUTION = 1.05  # in the second of two searches of few probes, whose first gets no nearer than that
+FEW_RESOLUTION = 1.05  # in the second of two searches of few probes, whose first comes about as near
 BRACKET_FACTOR = 1.5
 AGAIN_FACTOR = 1.15  # below a refuted rate, which is rarely far off
 MAX_POINTS = 32

@@ -35,7 +35,6 @@ class _Search:
     allowed: float  # the fraction of requests that may be over the SLO
     num_requests: int
     until: float
-    found: float | None = None
     points: list[dict[str, Any]] = field(default_factory=list)
     confirmations: list[dict[str, Any]] = field(default_factory=list)
     measurement: Measurement | None = None
@@ -81,9 +80,7 @@ class _Search:
 
     def refuted(self, rate: float, number: int) -> bool:
         """Measure a rate again with a fresh seed. Raises TimeoutError when the time is over, for the first never."""
-        if number == 0:
-            self.found = rate
-        else:
+        if number:
             self._in_time()
         plan = self.session.plan
         self.measurement = measurement = self.session.prepare("max_qps", rate)
@@ -108,7 +105,7 @@ class _Search:
         return {
             "slo_ms": self.session.plan.slo_ms,
             "percentile": self.session.plan.options.percentile,
-            "found": self.found,
+            "found": self.confirmations[0]["rate"] if self.confirmations else None,
             "max_qps": None,
             "confirmed": rate is not None,
             "confirmations": self.confirmations,
