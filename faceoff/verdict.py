@@ -26,6 +26,7 @@ from faceoff import ratios
 
 CONFIDENCE = 0.95
 FEWEST_VISITS = 2  # a side; below that there is no variance to speak of
+FARTHEST = 1000.0  # times: an interval that reaches farther says that nothing is known, and its digits say nothing more
 
 Verdict = Literal["a_faster", "b_faster", "no_difference", "cannot_tell"]
 SERVERS = {"torchserve": "TorchServe", "tfserving": "TensorFlow Serving", "tfserving-embedded": "tfserving-embedded"}
@@ -247,8 +248,14 @@ def _sentence(
 
 
 def _times(value: float) -> str:
-    return f"{value:.3g}" if value >= 10 else f"{value:.2f}"
+    if value > FARTHEST:
+        return f"over {FARTHEST:,.0f}"
+    if value < 1 / FARTHEST:
+        return f"under {1 / FARTHEST:g}"
+    return f"{value:.3g}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _percent(share: float) -> str:
+    if share > FARTHEST / 100:
+        return f"over {FARTHEST:,.0f}%"
     return f"{share * 100:.2g}%" if share < 1 else f"{share * 100:.0f}%"

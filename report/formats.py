@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from faceoff import verdict
+
 NONE = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -70,6 +72,18 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return NONE
     return f"{number(low)}–{number(high) if high is not None else '∞'}"
+
+
+def times(low: float, high: float) -> str:
+    """The interval of a ratio; an end that is farther than `verdict.FARTHEST` from 1 is only said to be: <0.001–3.4."""
+    least, most = 1 / verdict.FARTHEST, verdict.FARTHEST
+    return f"{f'<{least:g}' if low < least else number(low)}–{f'>{number(most)}' if high > most else number(high)}"
+
+
+def noise_floor(share: float | None) -> str:
+    """As a percentage, up to where its digits say something."""
+    most = verdict.FARTHEST / 100
+    return f">{percent(most, 0)}" if share is not None and share > most else percent(share)
 
 
 def plural(amount: int, noun: str) -> str:

@@ -18,6 +18,8 @@ from report.percentiles import LEVELS
 
 Floats = NDArray[np.float64]
 _FACTORS = (1.5, 2, 3, 5, 10, 30, 100, 300, 1000)
+_FAR, _BEYOND = 30.0, 3.0  # a forest's axis ends there, or so many times beyond the farthest marker: whiskers may leave it
+_ROOM, _MARGIN = 3.0, 1.3  # times the outermost marker, for latency and for throughput: a curve's axes show no more of whiskers
 _TAIL_TICKS = {0.0: "0", 0.5: "50", 0.9: "90", 0.99: "99", 0.999: "99.9", 0.9999: "99.99"}
 
 
@@ -39,14 +41,17 @@ class Ratio:
 
 
 def forest(ratios: Sequence[Ratio], better: tuple[str, str]) -> dict[str, Any]:
-    """A line for each comparison: the interval of the advantage on a log axis, on the noise floor as a grey bar."""
+    """A line for each comparison: the interval of the advantage on a log axis, on the noise floor as a grey bar.
+
+    Two visits give intervals over many powers of ten, which would leave no room for all others: an arrow says "and further".
+    """
     panels = list(dict.fromkeys(ratio.panel for ratio in ratios))
     rows = {panel: list(dict.fromkeys(_lines(r.row) for r in ratios if r.panel == panel)) for panel in panels}
     heights = [len(rows[panel]) + 1.0 for panel in panels]
     height = 90 + round(36 * sum(heights)) + 50 * len(panels)
     figure = _panels(panels, heights, shared=True, gap=60 / height)
-    ends = [abs(np.log(value)) for r in ratios for value in (r.low, r.high)]
-    reach = max(float(np.exp(max(ends))), 1.2)
+    farthest = max(_away(value) for r in ratios for value in (r.low, r.high))
+    reach = max(min(farthest, max(_FAR, _BEYOND * max(_away(r.advantage) for r in ratios))), 1.2)
     for ratio in ratios:
         place = {"row": panels.index(ratio.panel) + 1, "col": 1}
         line, color = _lines(ratio.row), ratio.winner.color if ratio.winner else base.NEUTRAL
@@ -74,8 +79,8 @@ def forest(ratios: Sequence[Ratio], better: tuple[str, str]) -> dict[str, Any]:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [ratio.high - ratio.advantage],
-                "arrayminus": [ratio.advantage - ratio.low],
+                "array": [min(ratio.high, reach) - ratio.advantage],
+                "arrayminus": [ratio.advantage - max(ratio.low, 1 / reach)],
                 "color": color,
                 "thickness": 2,
                 "width": 5,
@@ -84,6 +89,16 @@ def forest(ratios: Sequence[Ratio], better: tuple[str, str]) -> dict[str, Any]:
             hovertemplate=f"{base.text(ratio.told)}<extra></extra>",
             **place,
         )
+        further = [x for x, beyond in ((1 / reach, ratio.low < 1 / reach), (reach, ratio.high > reach)) if beyond]
+        if further:
+            figure.add_scatter(
+                x=further,
+                y=[line] * len(further),
+                mode="markers",
+                marker={"color": color, "size": 11, "symbol": [f"triangle-{'right' if x > 1 else 'left'}" for x in further]},
+                hovertemplate=f"{base.text(ratio.told)}<extra></extra>",
+                **place,
+            )
     for nth, panel in enumerate(panels, start=1):
         order = rows[panel]
         figure.update_yaxes(categoryorder="array", categoryarray=order, range=[len(order) - 0.5, -0.5], row=nth, col=1)
@@ -143,10 +158,15 @@ def latency_throughput(panels: dict[str, dict[Series, list[Point]]]) -> dict[str
                 row=nth,
                 col=1,
             )
-    every = [value for found in panels.values() for points in found.values() for p in points for value in p.latency]
-    figure.update_xaxes(rangemode="tozero", zeroline=False, automargin=True)
+    for nth, found in enumerate(panels.values(), start=1):
+        throughput = [p.throughput for points in found.values() for p in points]
+        end = min(max(high for _, _, high in throughput), max(middle for middle, _, _ in throughput) * _MARGIN)
+        figure.update_xaxes(range=[0, end * 1.04], row=nth, col=1)
+    latency = np.array([p.latency for found in panels.values() for points in found.values() for p in points])
+    lowest, highest = max(latency.min(), latency[:, 0].min() / _ROOM), min(latency.max(), latency[:, 0].max() * _ROOM)
+    figure.update_xaxes(zeroline=False, automargin=True)
     figure.update_xaxes(title=base.titled("successful requests per second"), row=len(names), col=1)
-    figure.update_yaxes({"title": base.titled("latency (ms)"), **base.log_ticks(max(min(every), 1e-3), max(every))})
+    figure.update_yaxes({"title": base.titled("latency (ms)"), **base.log_ticks(max(lowest, 1e-3), highest)})
     figure.update_layout(base.layout(90 + 210 * len(names)))
     return base.finish(figure)
 
@@ -231,6 +251,11 @@ def _panels(titles: Sequence[str], heights: Sequence[float], *, shared: bool, ga
     )
     base.left_titles(figure)
     return figure
+
+
+def _away(factor: float) -> float:
+    """How many times a factor is from 1, whichever way."""
+    return max(factor, 1 / factor)
 
 
 def _lines(row: str) -> str:

@@ -157,10 +157,9 @@ def _curves(panels: dict[str, dict[Series, list[figures.Point]]]) -> Plot:
         title="Latency against throughput, open loop",
         figure=figures.latency_throughput(panels),
         label=f"Latency in ms against requests per second: {'; '.join(ends)}.",
-        caption="Each point is a load: a common rate, and the highest that meets the SLO. Lower and further right is "
-        "better. Whiskers "
-        "are 95% intervals of the mean over visits, both ways. A panel holds one protocol, encoding and percentile; log "
-        "axis for latency.",
+        caption="Each point is a load: a common rate, and the highest that meets the SLO. Lower and further right is better. "
+        "Whiskers are 95% intervals of the mean over visits, both ways, and may leave the plot where visits are few. A panel "
+        "holds one protocol, encoding and percentile; log axis for latency.",
         legend=legend,
     )
 

@@ -79,8 +79,8 @@ def _table(before: str, after: str, name: str, comparisons: Sequence[Comparison]
                     note=f"{identity.way(c.protocol, c.encoding)}, {c.at.split(', ', 1)[-1]}; {len(c.a_values)} and "
                     f"{len(c.b_values)} visits",
                 ),
-                Cell(text=formats.number(c.ratio), note=formats.interval(c.ci_low, c.ci_high)),
-                Cell(text=formats.percent(c.noise_floor)),
+                Cell(text=formats.number(c.ratio), note=formats.times(c.ci_low, c.ci_high)),
+                Cell(text=formats.noise_floor(c.noise_floor)),
                 _badge(c),
             )
             for c in comparisons

@@ -113,8 +113,8 @@ def _forest(found: Experiment, mine: list[dict[str, Any]], a: str, b: str) -> Pl
         figure=figures.forest(ratios, labels),
         label="; ".join(c["sentence"] for c in mine),
         caption=f"Right of 1, {labels[0]} is better; left of 1, {labels[1]}. Whiskers hold the truth in all comparisons together "
-        "95 times of 100; the grey bar is the noise floor of that figure. A filled marker is the faster server's, an open "
-        "circle no one's.",
+        "95 times of 100; one with an arrow goes on beyond the plot. The grey bar is the noise floor of that figure. A filled "
+        "marker is the faster server's, an open circle no one's.",
         legend=list(dict.fromkeys(ratio.winner or figures.OPEN for ratio in ratios)),
     )
 
@@ -135,8 +135,8 @@ def _table(tuning: str, mine: list[dict[str, Any]], a: str, b: str) -> Table:
             (
                 Cell(text=f"{METRICS[c['metric']].words}", note=f"{identity.way(c['protocol'], c['encoding'])}, {c['at']}"),
                 *(_value(c, side) for side in ("a", "b")),
-                Cell(text=formats.number(c["ratio"]), note=formats.interval(c["ci_low"], c["ci_high"])),
-                Cell(text=formats.percent(c["noise_floor"])),
+                Cell(text=formats.number(c["ratio"]), note=formats.times(c["ci_low"], c["ci_high"])),
+                Cell(text=formats.noise_floor(c["noise_floor"])),
                 _verdict(c),
             )
             for c in ordered
@@ -202,8 +202,8 @@ def _against_itself(found: Experiment, itself: list[dict[str, Any]]) -> list[Blo
                 (
                     Cell(text=identity.server(c["a"]).label, series=identity.server(c["a"]), note=_tuning(c["tuning"])),
                     Cell(text=METRICS[c["metric"]].words, note=f"{identity.way(c['protocol'], c['encoding'])}, {c['at']}"),
-                    Cell(text=formats.number(c["ratio"]), note=formats.interval(c["ci_low"], c["ci_high"])),
-                    Cell(text=formats.percent(c["noise_floor"])),
+                    Cell(text=formats.number(c["ratio"]), note=formats.times(c["ci_low"], c["ci_high"])),
+                    Cell(text=formats.noise_floor(c["noise_floor"])),
                     Cell(text="as it should be", tone="good") if c not in different else Cell(text="differs", tone="bad"),
                 )
                 for c in itself

@@ -135,6 +135,13 @@ def test_each_verdict_in_words() -> None:
     assert f"needs about {wide.more_repeats} more repeats" in wide.sentence
 
 
+def test_digits_that_say_nothing_are_not_written() -> None:
+    few = pair(metric="max_qps", a_values=(2722.0, 3010.0), b_values=(3736.0, 7235.0))
+    one = verdict.compare(few, noise_floor=558.9, num_comparisons=20)
+    assert one.ci_high > 1e6  # the figures themselves are kept as they are
+    assert "1.82 times (under 0.001 to over 1,000)" in one.sentence and "noise floor over 1,000%" in one.sentence
+
+
 def test_higher_is_better_for_throughput_and_the_larger_one_is_the_subject() -> None:
     one = verdict.judge([pair(metric="throughput_rps", scenario="closed", at="4 connections")])[0]
     assert one.verdict == "a_faster"

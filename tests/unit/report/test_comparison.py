@@ -14,6 +14,7 @@ import pytest
 from faceoff.store import Store
 from report import build, compose, index
 from report import records as report_records
+from report.figures import comparison as figures
 from report.page import Block, Heading, Notice, Page, Plot, Section, Table, plots
 from tests.fakes import comparison, records
 
@@ -126,6 +127,29 @@ def test_every_figure_points_the_same_way_in_the_forest(page):
     won = [trace for trace in points if trace["marker"]["symbol"] == "diamond"]
     # tfserving-embedded is faster as installed: left of 1 for latencies, throughputs and CPU alike
     assert len(won) == 10 and all(trace["x"][0] < 1 for trace in won)
+
+
+def test_an_interval_over_many_powers_of_ten_leaves_the_others_their_room(changed):
+    def widen(summary):
+        one = next(c for c in summary["comparisons"] if c["kind"] == "ab" and c["metric"] == "max_qps")
+        one.update(ci_low=1e-12, ci_high=1e12, verdict="cannot_tell", noise_floor=1e9)
+
+    found = plots(rebuilt(changed(widen, "summary.json")))
+    figure = next(plot for plot in found if plot.id == "plot-verdict-0-1").figure
+    assert all(axis["range"][1] < 2 for name, axis in figure["layout"].items() if name.startswith("xaxis"))
+    arrows = [trace for trace in figure["data"] if trace["mode"] == "markers" and isinstance(trace["marker"]["symbol"], list)]
+    assert [trace["marker"]["symbol"] for trace in arrows] == [["triangle-left", "triangle-right"]]
+
+
+def test_the_curves_whiskers_do_not_push_their_points_into_a_corner():
+    points = [
+        figures.Point(throughput=(at, at / 90, at * 90), latency=(ms, ms / 900, ms * 900), load="")
+        for at, ms in ((500.0, 1.0), (4000.0, 5.0))
+    ]
+    layout = figures.latency_throughput({"REST": {figures.OPEN: points}})["layout"]
+    assert 4000 < layout["xaxis"]["range"][1] < 6000
+    lowest, highest = (10**end for end in layout["yaxis"]["range"])
+    assert 0.2 < lowest < 1 and 5 < highest < 20
 
 
 def test_a_server_against_itself_is_the_noise_floor(page):
