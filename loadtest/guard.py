@@ -16,6 +16,7 @@ LATE_FRACTION = 0.05  # of the SLO or of p50, whichever is smaller
 MAX_CPU_PERCENT = 70.0
 MAX_RUN_QUEUE_PERCENT = 5.0
 MAX_STEAL_PERCENT = 2.0
+MAX_OTHERS_PERCENT = 5.0  # of the servers' cores' time
 MAX_WAITING_FRACTION = 0.01
 MAX_ERROR_FRACTION = 0.001
 MAX_CAPACITY_FRACTION = 0.5  # of what the engine can send to a null server
@@ -82,6 +83,13 @@ def window_flags(facts: WindowFacts) -> list[str]:
     )
     # `not <=` so that a NaN is a flag
     return [text.format(found=found, limit=limit) for found, limit, text in checks if not found <= limit]
+
+
+def others_flags(others_percent: float | None) -> list[str]:
+    """As `window_flags`, for what other programs used of the servers' cores in the window; None where nobody knows."""
+    if others_percent is None or others_percent <= MAX_OTHERS_PERCENT:
+        return []
+    return [f"other programs used {others_percent:.0f}% of the servers' cores, limit {MAX_OTHERS_PERCENT:.0f}%"]
 
 
 def worst(every: Sequence[WindowFacts], p50_ms: float | None) -> WindowFacts:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # of /proc/stat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,12 @@ def tick_columns(stat: str, cores: Iterable[int]) -> list[int]:
         if name in wanted:
             columns = [before + int(field) for before, field in zip(columns, fields[:8], strict=True)]
     return columns
+
+
+def free_ns(stat: str, cores: Iterable[int]) -> int:
+    """Time in which no program ran on `cores` together: idle, waiting for a disk or the hypervisor, interrupts."""
+    _, _, _, idle, iowait, irq, softirq, steal = tick_columns(stat, cores)
+    return (idle + iowait + irq + softirq + steal) * TICK_NS
 
 
 def _run_queue_ns() -> int:

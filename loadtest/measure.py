@@ -232,7 +232,7 @@ class Session:
         for repeat in range(1 + last):
             self._calm.wait()
             try:
-                with watch.window(self.target.endpoint) as use:
+                with watch.window(self.target.endpoint, self.plan.cores.generator) as use:
                     results = self._engines.window(schedule, connections=measurement.connections, deadline_s=limit_s, limit=limit)
             except EngineError:
                 if file is not None:

@@ -145,6 +145,7 @@ def attempt(
     flags = [
         flag if len(every) == 1 else f"engine {at + 1}: {flag}" for at, f in enumerate(every) for flag in guard.window_flags(f)
     ]
+    flags += guard.others_flags(use.others_percent)
     latency_ms = rows.latency_ms
     facts = guard.worst(every, stats.percentile(latency_ms, 0.5) if len(latency_ms) else None)
     return Attempt(

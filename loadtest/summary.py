@@ -52,7 +52,7 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
     successful rows. `ci95_ms` leaves out a percentile that has too few rows for an interval. Extra: `windows` (every attempt),
     `cores`, `endpoint`, `offered_rps` (the rate of the moments drawn), `goodput_rps` (right and within the SLO), `rows_per_s`,
     `encode_us` and `decode_us` (encoding a request before the clock and decoding an answer after it; means), `null_server`,
-    `stability`, `steps`, `search`, `server_use` (its CPU a request and RSS, loadtest/watch.py),
+    `stability`, `steps`, `search`, `server_use` (its CPU a request and RSS, what others used of its cores: loadtest/watch.py),
     `client.judging_us_per_request` (after the window).
     """
     endpoint, figures = measurement.target.endpoint, measurement.figures
@@ -93,7 +93,11 @@ def record(plan: Plan, measurement: Measurement) -> dict[str, Any]:
         "latency_ms": figures.latency_ms,
         "ci95_ms": figures.ci95_ms,
         "server_ms": {"queue": served.queue_ms, "compute": served.compute_ms},
-        "server_use": {"cpu_us_per_request": served.cpu_us_per_request, "rss_bytes": served.rss_bytes},
+        "server_use": {
+            "cpu_us_per_request": served.cpu_us_per_request,
+            "rss_bytes": served.rss_bytes,
+            "others_percent": served.others_percent,
+        },
         "encode_us": measurement.encode_us,
         "decode_us": measurement.decode_us,
         "client": _client(measurement),
@@ -195,6 +199,7 @@ def _window(attempt: Attempt) -> dict[str, Any]:
             "cpu_percent": facts.cpu_percent,
             "run_queue_percent": facts.run_queue_percent,
             "steal_percent": facts.steal_percent,
+            "others_percent": attempt.use.others_percent,
         },
     }
 

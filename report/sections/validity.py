@@ -108,6 +108,7 @@ _CLIENT = (
     ("run_queue_percent", "Waited for its core, %"),
     ("steal_percent", "Steal, %"),
 )
+_CORES = "others_percent"
 _SERVER = (("queue", "Server: queue, ms"), ("compute", "Server: compute, ms"))
 
 
@@ -117,7 +118,9 @@ def _generator(whose: str, found: list[Measurement]) -> Table:
         caption=f"The client's side {whose}",
         columns=(
             Column(title="Measurement"),
-            *(Column(title=title, numeric=True) for _, title in (*_CLIENT, *told)),
+            *(Column(title=title, numeric=True) for _, title in _CLIENT),
+            Column(title="Others on the servers' cores, %", numeric=True),
+            *(Column(title=title, numeric=True) for _, title in told),
             Column(title="Null server, requests/s", numeric=True),
             Column(title=""),
         ),
@@ -125,6 +128,7 @@ def _generator(whose: str, found: list[Measurement]) -> Table:
             (
                 _who(m),
                 *(Cell(text=formats.number(m.client.get(key))) for key, _ in _CLIENT),
+                Cell(text=formats.number(m.server_use.get(_CORES))),
                 *(Cell(text=formats.number(m.server_ms.get(key))) for key, _ in told),
                 Cell(text=formats.number(m.null_server.get("capacity_rps"))),
                 validity(m),
@@ -132,7 +136,8 @@ def _generator(whose: str, found: list[Measurement]) -> Table:
             for m in found
         ],
         note="Send error: how late a request left after its scheduled time for reasons of the client's own; the guard judges the "
-        "open loop by it, the closed loop by the lag of the generator's event loop. "
+        "open loop by it, the closed loop by the lag of the generator's event loop. Others: what other programs used of the "
+        "servers' cores for certain, in the worst window. "
         + (
             "What a server says of itself is its own definition. "
             if told

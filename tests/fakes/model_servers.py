@@ -99,6 +99,7 @@ def deploy(store: Store, servers: Servers, *, server: str = "tfserving-embedded"
         tolerance=1e-4,
         implementation="tests.fakes.model_servers",
         export_sha256=manifest.sha256(export / manifest.NAME),
+        pids=[servers.pid],
     )
     write_endpoints(store.endpoints, [endpoint])
     return endpoint

@@ -20,7 +20,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from faceoff import processes
+from faceoff import cores, processes
 from faceoff.presets import LoadProfile
 from faceoff.store import Store
 from loadtest import measure, plan, summary
@@ -210,6 +210,18 @@ def test_an_open_loop_sees_a_stall_that_a_closed_one_hides(store: Store) -> None
     assert 2 <= (closed > 0.9 * stall_ms).sum() <= 2 * SMALL.closed_connections
     assert (server > 0.1 * stall_ms).sum() > 2 * SMALL.closed_connections
     assert server.max() >= 0.9 * stall_ms
+
+
+def test_another_program_on_the_servers_cores_makes_it_invalid(store: Store) -> None:
+    busy = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
+    with contextlib.ExitStack() as programs:
+        for core in cores.split().servers:
+            program = programs.enter_context(subprocess.Popen([sys.executable, "-c", busy, str(core)]))
+            programs.callback(program.kill)
+        found = run_small(store, "right", rate=100.0, protocols="rest", scenarios="server")["rest-server"]
+    assert not found.rows.num_wrong
+    assert any("other programs used" in reason for reason in found.reasons), found.reasons
+    assert all(attempt.use.others_percent > 50 for attempt in found.attempts)
 
 
 def test_a_server_that_is_gone_ends_the_measurement(store: Store) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.guard import MeasurementFacts, WindowFacts, invalid_reasons, window_flags
+from loadtest.guard import MeasurementFacts, WindowFacts, invalid_reasons, others_flags, window_flags
 
 QUIET: dict[str, Any] = {
     "scenario": "server",
@@ -52,6 +52,11 @@ def test_a_quiet_window_stands() -> None:
 )
 def test_each_rule_flags_alone(changes: dict[str, Any], words: str) -> None:
     assert flags(**changes) == [words]
+
+
+def test_other_programs_on_the_servers_cores_flag() -> None:
+    assert others_flags(None) == others_flags(5.0) == []
+    assert others_flags(10.6) == ["other programs used 11% of the servers' cores, limit 5%"]
 
 
 def test_a_figure_that_is_not_a_number_flags() -> None:

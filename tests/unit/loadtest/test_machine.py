@@ -18,6 +18,11 @@ def test_ticks_of_the_given_cores_only() -> None:
     assert machine.ticks(STAT, [7]) == (0, 0)
 
 
+def test_no_program_runs_while_a_core_idles_waits_or_serves_an_interrupt() -> None:
+    assert machine.free_ns(STAT, [0]) == (40 + 1 + 1 + 1 + 3) * machine.TICK_NS
+    assert machine.free_ns(STAT, [0, 1]) == (46 + 66) * machine.TICK_NS
+
+
 def test_counters_count_up() -> None:
     cores = os.sched_getaffinity(0)
     one, two = machine.read(cores), machine.read(cores)
