@@ -1,6 +1,7 @@
 """From visits to the two files of a run: compare.json (the experiment) and summary.json (every measurement, the comparisons).
 
     results/<run>/visits/<id>/…   what a visit left          results/<run>/tuning/<server>.json   its trials
+    results/<run>/capacity/…      the first of each server, as installed, with the parity of every encoding
     results/<run>/records/        the earlier stages' records that the report tells of
 
 Servers are compared on the values of their visits, VALID ones only (faceoff.visits, faceoff.verdict).
@@ -21,6 +22,8 @@ from experiment.visit import Visited
 from faceoff import environment, verdict, visits
 from faceoff.store import write_atomic
 from faceoff.verdict import METRICS, Comparison
+
+CAPACITY = "capacity"  # folder of the first visits of each server as installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,8 @@ def write(folder: Path, *, run: str, done: Sequence[Done], record: Mapping[str, 
     """Write both files; `record` is compare.json without its visits."""
     first = done[0].visited.summary
     endpoints = {one.visit.server: one for one in reversed(done) if one.visit.tuning == "default"}
-    parity = [json.loads((one.visited.folder / "parity.json").read_text(encoding="utf-8")) for one in endpoints.values()]
+    # a visit proves what it loads; every encoding was proven where the capacities were measured
+    parity = [json.loads((folder / CAPACITY / server / "parity.json").read_text(encoding="utf-8")) for server in endpoints]
     records = folder / "records"
     _write(records / "endpoints.json", [asdict(one.visited.endpoint) for one in endpoints.values()])
     of_all = {key: [check for one in parity for check in one[key]] for key in ("checks", "test_sets")}

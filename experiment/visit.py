@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from faceoff.endpoints import Endpoint
 from faceoff.errors import InvalidError, StageError
 from faceoff.store import Store, write_atomic
 from serving.interrupts import ignore_interrupts
+from serving.protocols import DEFAULT_ENCODING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +94,13 @@ class Bench:
         load: Load,
         more: Mapping[str, Load] | None = None,
         model: str | None = None,
+        proven: Sequence[str] = (),
     ) -> Visited:
         """Visit `server` with the settings called `tuning` and `overrides` over them; results go to `folder`/`name`.
 
-        `load` leaves them in load/, each of `more` after it in a folder of its name. An INVALID measurement is a result. Raises
-        StageError when the server cannot be deployed or the load suite fails.
+        `load` leaves them in load/, each of `more` after it in a folder of its name. Parity is proven in the encodings that are
+        loaded, and in those `proven` besides. An INVALID measurement is a result. Raises StageError when the server cannot be
+        deployed or the load suite fails.
         """
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -106,7 +109,9 @@ class Bench:
         write_atomic(settings, json.dumps({server: {**overrides, "warmup_requests": 0}}, indent=2) + "\n")
         about = ("--model", model or self.model, "--servers", server)
         roots = ("--artifacts", str(self.store.artifacts), "--results", str(self.store.results))
+        encodings = {*DEFAULT_ENCODING.values(), *proven, *(e for one in (load, *(more or {}).values()) for e in one.encodings)}
         chosen = ("--ports", "free", "--tuning", tuning, "--settings", str(settings), "--device", self.device)
+        chosen += ("--encodings", ",".join(sorted(encodings)))
         processes.run_stage("serving.deploy", *about, *chosen, *roots)
         (endpoint,) = endpoints.read(self.store)
         about_model = servables.read_trained(self.store, model or self.model)

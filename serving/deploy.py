@@ -29,6 +29,7 @@ from serving.interrupts import ignore_interrupts
 from serving.lifecycle import Job, Served, Server
 from serving.owned import Owned
 from serving.placement import choose_cores, choose_ports, numbers
+from serving.protocols import ENCODINGS
 from serving.servers import server_class
 
 
@@ -42,6 +43,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
     labels = _labels(args.labels, versions)
     cores = choose_cores(args.cores, share=args.share_generator)
     device = devices.resolve(args.device)
+    encodings = cli.names(args.encodings, "encoding", "--encodings", ENCODINGS)
     in_force = _settings(names, args.tuning, args.settings)
     check_ports(names, args.ports, ours_run=True)  # whether they are free shows when the servers of an earlier deploy are stopped
     with state.lock(store, "deploy"):
@@ -74,7 +76,7 @@ def deploy(args: argparse.Namespace) -> dict[str, Any]:
         servers = [server_class(name)(job, ports[name]) for name, job in zip(names, jobs, strict=True)]
         try:
             found = stack.bring_up(store, servers, trained) if stack else _bring_up(store, servers)
-            checks = _prove(store, found, chosen, trained)
+            checks = _prove(store, found, chosen, trained, encodings)
             found = [warmup.warmed(endpoint, trained[endpoint.model]) for endpoint in found]
             endpoints.write(store.endpoints, found)
         except BaseException:
@@ -214,7 +216,9 @@ def _clean_up(store: Store, servers: list[Server]) -> None:
             progress.say(f"deploy: and then: {error}")
 
 
-def _prove(store: Store, found: list[Endpoint], chosen: list[ModelPreset], trained: dict[str, Trained]) -> int:
+def _prove(
+    store: Store, found: list[Endpoint], chosen: list[ModelPreset], trained: dict[str, Trained], encodings: list[str]
+) -> int:
     """Parity of every endpoint with its own model's golden rows and test set; returns how many checks were made."""
     checks: list[dict[str, Any]] = []
     test_sets: list[dict[str, Any]] = []
@@ -224,7 +228,7 @@ def _prove(store: Store, found: list[Endpoint], chosen: list[ModelPreset], train
         for version in sorted({endpoint.version for endpoint in of_model}):
             of_version = [endpoint for endpoint in of_model if endpoint.version == version]
             pictures = images.read(store.export_dir(preset.name, version), about.signature)
-            checks += parity.check(of_version, about.signature, about.golden, pictures)
+            checks += parity.check(of_version, about.signature, about.golden, pictures, encodings)
         test_sets += parity.check_test_set(of_model, about.signature, evaluation.read(about), presets.export().min_accuracy_ratio)
     record = {"checks": checks, "test_sets": test_sets, "num_rows": trained[chosen[0].name].golden.num_rows}
     write_atomic(store.deploy_dir / "parity.json", json.dumps(record, indent=2) + "\n")
@@ -259,6 +263,8 @@ def main(argv: list[str] | None = None) -> int:
     over = "JSON or YAML file of settings over those, {server: {setting: value}}"
     parser.add_argument("--settings", type=Path, metavar="FILE", help=over)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    proven = "comma list of encodings whose parity is proven beside json and tensor (default: all that a server takes)"
+    parser.add_argument("--encodings", default=",".join(ENCODINGS), metavar="LIST", help=proven)
     parser.add_store()
     return cli.run(parser, deploy, argv)
 

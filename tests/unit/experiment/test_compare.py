@@ -29,10 +29,12 @@ class MadeUp(Bench):
 
     log: list
     more: dict
+    proven: dict
 
-    def visit(self, name, server, *, tuning, overrides, load, more=None, model=None):
+    def visit(self, name, server, *, tuning, overrides, load, more=None, model=None, proven=()):
         self.log.append((name, server, tuning, dict(overrides), load))
         self.more[name] = dict(more or {})
+        self.proven[name] = tuple(proven)
         folder = self.folder / name
         (folder / "samples").mkdir(parents=True)
         (folder / "parity.json").write_text(json.dumps({"checks": [{"server": server}], "test_sets": [], "num_rows": 128}))
@@ -77,7 +79,7 @@ def experiment(tmp_path, kind=MadeUp, *, seed=1):
     folder = tmp_path / "compare"
     folder.mkdir()
     bench = kind(store=Store(artifacts=tmp_path / "a"), model="cnn", device="cpu", protocols=("rest", "grpc"), folder=folder)
-    bench.log, bench.more = [], {}
+    bench.log, bench.more, bench.proven = [], {}, {}
     profile = dataclasses.replace(plan.profile("quick"), budget_s=None)
     return Experiment(bench=bench, profile=profile, servers=SERVERS, seed=seed, prices=None)
 
@@ -100,6 +102,9 @@ def test_the_steps_in_order_and_what_they_write(tmp_path):
     # a part of the lowest capacity, the same for every server and tuning
     assert {entry[4].rate for entry in turns(made)} == {300.0}
     assert [entry[2] for entry in made.bench.log[2:8]] == ["tuned"] * 6
+    # every encoding is proven once a server; other visits prove what they load
+    assert {name for name, proven in made.bench.proven.items() if proven == ENCODINGS} == {f"capacity/{s}" for s in SERVERS}
+    assert {proven for name, proven in made.bench.proven.items() if not name.startswith("capacity/")} == {()}
     record = json.loads((tmp_path / "compare" / "compare.json").read_text())
     summary = json.loads((tmp_path / "compare" / "summary.json").read_text())
     assert record["valid"] and record["seed"] == 1 and len(record["visits"]) == 15 + 4

@@ -39,12 +39,15 @@ def measurement(server, scenario, value, *, valid=True):
 @pytest.fixture
 def done(tmp_path):
     """Three repeats; torchserve takes twice as long, and its second default visit's open loop is INVALID."""
+    for server in SERVERS:
+        folder = tmp_path / results.CAPACITY / server
+        folder.mkdir(parents=True)
+        by_server = [{"server": server}]
+        (folder / "parity.json").write_text(json.dumps({"checks": by_server, "test_sets": by_server, "num_rows": 128}))
     found = []
     for visit in plan.visits(SERVERS, plan.profile("quick"), seed=1):
         folder = tmp_path / "visits" / visit.id
         folder.mkdir(parents=True)
-        by_server = [{"server": visit.server}]
-        (folder / "parity.json").write_text(json.dumps({"checks": by_server, "test_sets": by_server, "num_rows": 128}))
         value = (2.0 if visit.server == "torchserve" else 1.0) * (1 + 0.01 * visit.repeat)
         bad = (visit.server, visit.tuning, visit.repeat) == ("torchserve", "default", 2)
         scenarios = ("closed", "server", "max_qps")

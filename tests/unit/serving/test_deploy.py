@@ -55,6 +55,7 @@ def refused(capsys, tmp_path, *options: str) -> str:
         (["--labels", "a=1,a=2", "--version", "1,2"], "LABELS=a=1,a=2: found 'a' twice, expected each once"),
         (["--ports", "torchserve-rest=8080,torchserve-rest=8081"], "found 'torchserve-rest' twice, expected each once"),
         (["--ports", "nowhere=8080"], "PORTS=nowhere=8080: found 'nowhere'"),
+        (["--encodings", "json,gif"], "unknown encoding 'gif'"),
     ],
 )
 def test_labels_and_ports_are_checked_before_an_earlier_deploy_is_stopped(tmp_path, capsys, options, words):

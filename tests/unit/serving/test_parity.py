@@ -71,3 +71,5 @@ def test_what_differs_in_the_request_alone_goes_alone_and_in_the_largest_batch(m
         whole = {(size, 1) for size in golden.BATCH_SIZES} | {(max(parity.ROWS), parity.CONNECTIONS)}
         assert shapes == ({(1, 1), (num_rows, 1)} if encoding in parity.REQUEST_ONLY else whole)
         assert len({row for told, row in sent if told == encoding}) == num_rows
+    few = parity.check([nowhere("torchserve", "cnn", 1)], SIGNATURE, expected, encodings=["npy"])
+    assert {r["encoding"] for r in few} == {"json", "tensor", "npy"}  # the usual ones are always proven
