@@ -107,11 +107,16 @@ def wide_visits(servers: Sequence[str], profile: Profile, seed: int) -> list[Vis
 def load_seconds(load: LoadProfile, profile: Profile, capacity: float, rate: float) -> float:
     """About how long one protocol of a visit takes, for a server that answers `capacity` requests a second in a closed loop."""
     num = load.windows * load.requests_per_window
+    return (load.warmup_requests + num) / capacity + num / rate + search_seconds(load, profile, capacity) + RUN_S
+
+
+def search_seconds(load: LoadProfile, profile: Profile, capacity: float) -> float:
+    """About how long one search of max_qps takes."""
+    num = load.windows * load.requests_per_window
     probes = profile.probes or SEARCH_PROBES
     search_s = max(load.requests_per_window / capacity, SEARCH_SLOS * load.slo_ms / 1000)
     confirm_s = max(num / capacity, CONFIRM_SLOS * load.slo_ms / 1000)
-    searched_s = probes * search_s + (1 + REFUTED * (min(probes, AGAIN_PROBES) + 1)) * confirm_s
-    return (load.warmup_requests + num) / capacity + num / rate + searched_s + RUN_S
+    return probes * search_s + (1 + REFUTED * (min(probes, AGAIN_PROBES) + 1)) * confirm_s
 
 
 def _read() -> dict[str, Any]:

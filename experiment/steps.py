@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from faceoff.errors import FaceoffError, StageError
 from faceoff.verdict import FEWEST_VISITS
 from serving.protocols import ENCODINGS
 
-SCENARIOS = "closed,server,max_qps"  # of a visit
+SCENARIOS, WITHOUT_SEARCH = "closed,server,max_qps", "closed,server"  # of a visit
 MAX_FAILED = 3  # visits, one after the other
 
 
@@ -47,6 +47,7 @@ class Experiment:
     failed_in_a_row: int = 0
     floors: floors.Floors | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    closed_s: dict[tuple[str, str], float] = field(default_factory=dict)  # (server, tuning): a visit of the closed loop alone
     left_out: dict[str, list[int]] = field(default_factory=dict)  # metric -> the repeats whose visits had no time for it
     short: list[str] = field(default_factory=list)  # what this profile leaves short, in sentences that name the one that does not
 
@@ -77,8 +78,10 @@ class Experiment:
         for server in self.servers:
             self._say(f"capacity of {server} as installed")
             load = self._load("closed")
+            before = time.monotonic()
             how: dict[str, Any] = {"tuning": "default", "overrides": {}, "proven": ENCODINGS}  # here, for the report, all of them
             visited = self.bench.insist(f"{results.CAPACITY}/{server}", server, load=load, **how)
+            self.closed_s[server, "default"] = time.monotonic() - before
             capacities |= {(server, m["protocol"]): m["throughput_rps"] for m in visited.measurements}
         slowest = min(capacities, key=lambda way: capacities[way])
         if not capacities[slowest] > 0:
@@ -119,6 +122,7 @@ class Experiment:
     def _trial(self, server: str, number: int, settings: Mapping[str, Any]) -> Outcome:
         self._say(f"trial {number} of {server}")
         name = f"tuning/{server}-{number:02d}"
+        before = time.monotonic()
         for place in (name, f"{name}-again"):  # a disturbance must not decide what is best: an INVALID trial has a second chance
             try:
                 visited = self.bench.visit(place, server, tuning="tuned", overrides=settings, load=self._load("closed"))
@@ -129,19 +133,30 @@ class Experiment:
                 break
         else:
             return Outcome(value=None, reasons=reasons)
+        best = (server, "best")  # the trial that took least is most like the winner
+        self.closed_s[best] = min(time.monotonic() - before, self.closed_s.get(best, math.inf))
         rates = [m["throughput_rps"] for m in visited.measurements]
         return Outcome(value=math.prod(rates) ** (1 / len(rates)))
 
     def _visit(self) -> None:
-        visits, block_s = plan.visits(self.servers, self.profile, self.seed), 0.0
-        last = visits[-1].order
+        visits = plan.visits(self.servers, self.profile, self.seed)
+        last, block_s = visits[-1].order, self._expected([visit for visit in visits if visit.repeat == 1])
         for repeat, block in itertools.groupby(visits, key=lambda visit: visit.repeat):
             before, scenarios = time.monotonic(), self._affordable(repeat, block_s)
             for visit in block:
                 self._say(f"visit {visit.order} of {last}: {visit.server}, {visit.tuning}")
                 self._one(visit, {"load": self._load(scenarios, repeat=repeat)})
-            if scenarios == SCENARIOS:
-                block_s = time.monotonic() - before
+            block_s[scenarios] = time.monotonic() - before
+
+    def _expected(self, block: Sequence[Visit]) -> dict[str, float]:
+        """About how many seconds a block of visits takes, with max_qps and without, from what was measured before it."""
+        load = presets.load_profile(self.profile.load)
+        assert self.rate is not None
+        open_s = load.windows * load.requests_per_window / self.rate * len(self.bench.protocols)
+        without = sum(self.closed_s.get((visit.server, visit.tuning), plan.DEPLOY_S) + open_s for visit in block)
+        capacities = [rps for visit in block for (server, _), rps in self.capacities.items() if server == visit.server]
+        searches = sum(plan.search_seconds(load, self.profile, rps) for rps in capacities if rps > 0)
+        return {SCENARIOS: without + searches, WITHOUT_SEARCH: without}
 
     def _one(self, visit: Visit, loads: Mapping[str, Load]) -> None:
         """A visit, done or failed. Raises FaceoffError for too many failed ones in a row."""
@@ -161,14 +176,14 @@ class Experiment:
         self.failed_in_a_row = 0
         self.done.append(Done(visit=visit, settings=settings, visited=visited))
 
-    def _affordable(self, repeat: int, block_s: float) -> str:
-        """The scenarios of a block of visits: without max_qps when blocks as long as the last whole one would end too late."""
-        left = self.profile.repeats - repeat + 1
-        if self.until is None or time.monotonic() + left * block_s <= self.until:
+    def _affordable(self, repeat: int, block_s: Mapping[str, float]) -> str:
+        """The scenarios of a block of visits: without max_qps where the blocks after it, without, would then end too late."""
+        left = self.profile.repeats - repeat
+        if self.until is None or time.monotonic() + block_s[SCENARIOS] + left * block_s[WITHOUT_SEARCH] <= self.until:
             return SCENARIOS
         self.left_out.setdefault("max_qps", []).append(repeat)
         self.short.append(f"max_qps left out of repeat {repeat} for want of time: PROFILE=full measures it in each")
-        return SCENARIOS.replace(",max_qps", "")
+        return WITHOUT_SEARCH
 
     @property
     def until(self) -> float | None:

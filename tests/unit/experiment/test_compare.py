@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import time
 import zlib
 from types import SimpleNamespace
 
@@ -157,6 +158,20 @@ def test_what_would_not_end_in_time_is_left_out_of_whole_blocks_and_said(tmp_pat
     _, reasons = made.write("compare", {})
     assert reasons == []
     assert sum("No verdict on highest rate within the SLO" in sentence for sentence in made.short) == 2 * (2 + 1)
+
+
+def test_a_block_has_max_qps_where_the_blocks_after_it_have_the_time_they_need_without(tmp_path):
+    made = experiment(tmp_path)
+    made.run()
+    block_s = made._expected([done.visit for done in made._turns if done.visit.repeat == 1])
+    assert block_s[steps.SCENARIOS] > block_s[steps.WITHOUT_SEARCH] > 0
+    block_s = {steps.SCENARIOS: 30.0, steps.WITHOUT_SEARCH: 10.0}
+    made.profile = dataclasses.replace(made.profile, budget_s=1000.0)
+    made.started = time.monotonic() - 940  # 60 s are left
+    assert [made._affordable(repeat, block_s) for repeat in (1, 2, 3)] == [steps.SCENARIOS] * 3
+    made.started -= 15
+    found = [made._affordable(repeat, block_s) for repeat in (1, 2, 3)]
+    assert found == [steps.WITHOUT_SEARCH, steps.SCENARIOS, steps.SCENARIOS] and made.left_out == {"max_qps": [1]}
 
 
 def test_a_figure_that_enough_visits_measured_is_missed_although_others_had_no_time_for_it(tmp_path):
