@@ -111,8 +111,7 @@ class Bench:
         roots = ("--artifacts", str(self.store.artifacts), "--results", str(self.store.results))
         encodings = {*DEFAULT_ENCODING.values(), *proven, *(e for one in (load, *(more or {}).values()) for e in one.encodings)}
         chosen = ("--ports", "free", "--tuning", tuning, "--settings", str(settings), "--device", self.device)
-        chosen += ("--encodings", ",".join(sorted(encodings)))
-        processes.run_stage("serving.deploy", *about, *chosen, *roots)
+        processes.run_stage("serving.deploy", *about, *chosen, "--encodings", ",".join(sorted(encodings)), *roots)
         (endpoint,) = endpoints.read(self.store)
         about_model = servables.read_trained(self.store, model or self.model)
         idle = facts.at_rest()
