@@ -27,6 +27,7 @@ from faceoff import ratios
 CONFIDENCE = 0.95
 FEWEST_VISITS = 2  # a side; below that there is no variance to speak of
 FARTHEST = 1000.0  # times: an interval that reaches farther says that nothing is known, and its digits say nothing more
+_LARGEST = 700.0  # of a logarithm whose number is still one: two visits that are far apart give wider intervals
 
 Verdict = Literal["a_faster", "b_faster", "no_difference", "cannot_tell"]
 SERVERS = {"torchserve": "TorchServe", "tfserving": "TensorFlow Serving", "tfserving-embedded": "tfserving-embedded"}
@@ -171,7 +172,7 @@ def compare(pair: Pair, *, noise_floor: float | None, num_comparisons: int) -> C
     half += slack
     if pair.kind == "aa":
         outcome = int(ratios.decide(difference, half))
-        noise_floor = max(math.expm1(abs(difference) + half), ratios.SMALLEST)
+        noise_floor = max(math.expm1(min(abs(difference) + half, _LARGEST)), ratios.SMALLEST)
         verdict: Verdict = "no_difference" if outcome == 0 else _faster(pair, outcome)
     else:
         noise_floor = None if noise_floor is None else max(noise_floor, ratios.SMALLEST)
@@ -184,7 +185,7 @@ def compare(pair: Pair, *, noise_floor: float | None, num_comparisons: int) -> C
         seen = ratios.Truth(difference=difference, deviations=deviations, confidence=confidence, floor=noise_floor, slack=slack)
         needed = ratios.repeats_needed(seen, visits)
         more = None if needed is None else needed - visits
-    ratio, low, high = (math.exp(x) for x in (difference, difference - half, difference + half))
+    ratio, low, high = (math.exp(max(-_LARGEST, min(x, _LARGEST))) for x in (difference, difference - half, difference + half))
     return Comparison(
         kind=pair.kind,
         metric=pair.metric,

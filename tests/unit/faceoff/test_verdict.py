@@ -142,6 +142,16 @@ def test_digits_that_say_nothing_are_not_written() -> None:
     assert "1.82 times (under 0.001 to over 1,000)" in one.sentence and "noise floor over 1,000%" in one.sentence
 
 
+def test_two_visits_as_far_apart_as_can_be_are_compared_and_not_an_overflow() -> None:
+    far = (0.01, 9e4)
+    aa, one = (
+        verdict.compare(given, noise_floor=None, num_comparisons=20)
+        for given in (against_itself(a_values=far), pair(a_values=far, b_values=(1.0, 2.0)))
+    )
+    assert one.verdict == "cannot_tell" and aa.verdict == "no_difference"
+    assert 0 < one.ci_low < one.ci_high < math.inf and aa.noise_floor < math.inf
+
+
 def test_higher_is_better_for_throughput_and_the_larger_one_is_the_subject() -> None:
     one = verdict.judge([pair(metric="throughput_rps", scenario="closed", at="4 connections")])[0]
     assert one.verdict == "a_faster"
