@@ -29,7 +29,7 @@ def swapped(tmp_path):
 def test_a_server_that_swaps_rows_is_caught_although_each_single_answer_is_right(swapped, monkeypatch, protocol):
     endpoint, expected = swapped
     monkeypatch.setattr(golden, "BATCH_SIZES", (17,))
-    monkeypatch.setattr(parity.protocols, "encodings", lambda endpoint, signature: [(protocol, None)])
+    monkeypatch.setattr(parity.protocols, "encodings", lambda *_: [(protocol, parity.protocols.DEFAULT_ENCODING[protocol])])
     with Client(endpoint, model_servers.SIGNATURE, protocol=protocol) as client:
         alone = client.predict(expected.rows(0, 2).inputs).outputs["logits"]
     assert np.allclose(alone, expected.rows(0, 2).outputs["logits"])
