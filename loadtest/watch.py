@@ -7,8 +7,8 @@ own has neither.
 
 What its cores did beside it is not in the server's figures but in its latencies, and the generator's guard does not see it: other
 programs there are the cores' busy time less the server's and that of what it started meanwhile (TorchServe runs a program each
-minute that collects metrics). Idle time comes in ticks (10 ms), of which each core may be short of
-two, so that many are given: the share is of what was others' for certain, and says little of windows shorter than a second.
+minute that collects metrics). Idle time comes in ticks (10 ms), of which each core may be short of two, so that many are given:
+the share is of what was others' for certain, and says little of windows shorter than a second.
 """
 
 from __future__ import annotations
